@@ -1,0 +1,73 @@
+"""Sources -> batches: order, shuffling and reading ahead, through Grain.
+
+Batch number k of a run depends on the seed alone, not on the number of threads or processes, and
+can be asked for directly: a run's position in its data is how many batches it has used.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import grain
+import numpy as np
+
+from clip_jax.data.images import center_crop, load_image, random_crop
+from clip_jax.data.samples import ImageSource, Pair, PairSource
+from clip_jax.data.tokenizers import Tokenizer
+from clip_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The endless sequence of a run's training batches.
+
+    Each is {"images": uint8 [n, size, size, 3], "tokens": int32 [n, context]}, where n is this
+    process's share: of every batch, process p of P has the p-th of P equal slices.
+    """
+
+    source: PairSource
+    tokenizer: Tokenizer
+    image_size: int
+    batch_size: int
+    """Pairs a batch over all processes."""
+    seed: int
+    min_crop_area: float = 1.0
+    threads: int = 2
+    process: int = 0
+    processes: int = 1
+
+    def start_at(self, batch: int) -> Iterator[dict[str, np.ndarray]]:
+        """Batches number `batch`, `batch` + 1, ... read ahead by background threads."""
+        local = self.batch_size // self.processes
+        dataset = (
+            grain.MapDataset.source(self.source)
+            .seed(self.seed)
+            .shuffle()
+            .repeat()
+            .random_map(self._prepare)
+            .batch(local, batch_fn=self._assemble)[self.process :: self.processes]
+        )
+        options = grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=2 * self.threads)
+        iterator = iter(dataset.to_iter_dataset(options))
+        iterator.set_state({"next_index": batch})
+        return iterator
+
+    def _prepare(self, pair: Pair, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+        try:
+            image = random_crop(pair.image, self.image_size, self.min_crop_area, rng)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise InputError(f"{pair.key}: unreadable image ({error})") from error
+        return image, pair.caption
+
+    def _assemble(self, samples: list[tuple[np.ndarray, str]]) -> dict[str, np.ndarray]:
+        images, captions = zip(*samples, strict=True)
+        return {"images": np.stack(images), "tokens": self.tokenizer(captions, truncate=True)}
+
+
+def image_batches(source: ImageSource, image_size: int, batch_size: int) -> Iterator[np.ndarray]:
+    """All images in order, preprocessed for evaluation: uint8 [n, size, size, 3], the last short."""
+
+    def prepare(image: bytes | np.ndarray) -> np.ndarray:
+        return center_crop(load_image(image), image_size)
+
+    dataset = grain.MapDataset.source(source).map(prepare).batch(batch_size, batch_fn=np.stack)
+    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))

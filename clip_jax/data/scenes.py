@@ -1,0 +1,157 @@
+"""Generated pictures of two coloured shapes in a relation, with captions: data that is always there.
+
+A composition is "a red circle above a blue square": two different objects (colour and shape) and a
+relation. One in five is never shown in training, so that telling them apart afterwards takes
+having learned what the words mean, not which sentences there are. Pictures are drawn from their
+number alone: the same number gives the same picture everywhere.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from clip_jax.data.samples import CaptionedImages, Image, LabelledImages, Pair
+
+COLOURS = {
+    "red": (220, 50, 40),
+    "green": (50, 160, 60),
+    "blue": (50, 80, 210),
+    "yellow": (235, 200, 40),
+}
+SHAPES = ("circle", "square", "triangle", "cross")
+# Each relation with its converse: the same picture may be told from either object.
+RELATIONS = {"above": "below", "left of": "right of"}
+TEMPLATES = ("{c}", "a picture of {c}", "a drawing of {c}", "there is {c}")
+
+TRAINING_PICTURES = 1_000_000
+HELD_OUT_PICTURES = 2_000
+CAPTIONED_PICTURES = 500
+
+
+@dataclass(frozen=True)
+class Composition:
+    """Two objects, each (colour, shape), and how the first lies to the second."""
+
+    first: tuple[str, str]
+    relation: str
+    second: tuple[str, str]
+
+    def describe(self, converse: bool = False) -> str:
+        """ "a red circle above a blue square", or from the other object's side."""
+        first, second = (f"a {' '.join(item)}" for item in (self.first, self.second))
+        if converse:
+            return f"{second} {RELATIONS[self.relation]} {first}"
+        return f"{first} {self.relation} {second}"
+
+
+@cache
+def compositions() -> tuple[list[Composition], list[Composition]]:
+    """All compositions: those shown in training, and those held out of it."""
+    objects = [(colour, shape) for colour in COLOURS for shape in SHAPES]
+    every = [
+        Composition(first, relation, second)
+        for relation in RELATIONS
+        for first in objects
+        for second in objects
+        if first != second
+    ]
+    order = np.random.default_rng(0).permutation(len(every))
+    held_out = set(order[: len(every) // 5].tolist())
+    return (
+        [every[i] for i in range(len(every)) if i not in held_out],
+        [every[i] for i in sorted(held_out)],
+    )
+
+
+def draw(composition: Composition, size: int, rng: np.random.Generator) -> np.ndarray:
+    """uint8 RGB [size, size, 3]: the two objects at random places that fit their relation."""
+    background = rng.integers(170, 256, size=3)
+    picture = np.empty((size, size, 3), np.uint8)
+    picture[:] = background
+    along = np.sort(rng.uniform([0.16, 0.62], [0.38, 0.84]))
+    across = rng.uniform(0.25, 0.75, size=2)
+    vertical = composition.relation == "above"
+    for item, main, other in zip(
+        (composition.first, composition.second), along, across, strict=True
+    ):
+        row, column = (main, other) if vertical else (other, main)
+        mask = _mask(item[1], size, row * size, column * size, rng.uniform(0.13, 0.17) * size)
+        shade = rng.uniform(0.85, 1.1)
+        picture[mask] = np.clip(np.array(COLOURS[item[0]]) * shade, 0, 255).astype(np.uint8)
+    return picture
+
+
+def _mask(shape: str, size: int, row: float, column: float, radius: float) -> np.ndarray:
+    """bool [size, size]: where a shape of this radius around (row, column) lies."""
+    y = (np.arange(size)[:, None] + 0.5 - row) / radius
+    x = (np.arange(size)[None, :] + 0.5 - column) / radius
+    if shape == "circle":
+        return x * x + y * y <= 1
+    if shape == "square":
+        return (abs(x) <= 0.85) & (abs(y) <= 0.85)
+    if shape == "triangle":
+        return (y <= 0.8) & (2 * abs(x) <= y + 1.2)
+    return ((abs(x) <= 0.35) & (abs(y) <= 1)) | ((abs(y) <= 0.35) & (abs(x) <= 1))
+
+
+class TrainingScenes:
+    """Pairs over the training compositions; the caption's wording varies too."""
+
+    def __init__(self, image_size: int):
+        self._size = image_size
+
+    def __len__(self) -> int:
+        return TRAINING_PICTURES
+
+    def __getitem__(self, index: int) -> Pair:
+        rng = np.random.default_rng((1, index))
+        composition, caption = self._choose(rng)
+        return Pair(f"scenes:{index}", draw(composition, self._size, rng), caption)
+
+    def caption(self, index: int) -> str:
+        """The caption alone."""
+        return self._choose(np.random.default_rng((1, index)))[1]
+
+    def _choose(self, rng: np.random.Generator) -> tuple[Composition, str]:
+        shown, _ = compositions()
+        composition = shown[rng.integers(len(shown))]
+        template = TEMPLATES[rng.integers(len(TEMPLATES))]
+        return composition, template.format(c=composition.describe(bool(rng.integers(2))))
+
+
+class HeldOutScenes:
+    """Pictures of the held-out compositions, in turn."""
+
+    def __init__(self, image_size: int, count: int):
+        self._size = image_size
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Image:
+        _, held_out = compositions()
+        rng = np.random.default_rng((2, index))
+        return draw(held_out[index % len(held_out)], self._size, rng)
+
+
+def held_out_scenes(image_size: int) -> LabelledImages:
+    """Pictures of held-out compositions, to be told from all compositions."""
+    shown, held_out = compositions()
+    labels = len(shown) + np.arange(HELD_OUT_PICTURES) % len(held_out)
+    return LabelledImages(
+        name="scenes",
+        images=HeldOutScenes(image_size, HELD_OUT_PICTURES),
+        labels=labels,
+        classnames=[composition.describe() for composition in shown + held_out],
+        templates=list(TEMPLATES),
+    )
+
+
+def captioned_scenes(image_size: int) -> CaptionedImages:
+    """Pictures of held-out compositions, each composition once, with both wordings."""
+    _, held_out = compositions()
+    count = min(CAPTIONED_PICTURES, len(held_out))
+    captions = [[c.describe(), c.describe(converse=True)] for c in held_out[:count]]
+    return CaptionedImages("scenes", HeldOutScenes(image_size, count), captions)

@@ -1,0 +1,104 @@
+"""Text -> token ids: one interface, whatever the vocabulary.
+
+Ids are laid out as OpenAI's: 0 pads, and the two highest ids start and end a text, so that the
+end-of-text token is the maximum of a row.
+"""
+
+import html
+import io
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import sentencepiece
+
+from clip_jax.errors import InputError
+
+
+class Tokenizer(Protocol):
+    """Turns texts into rows of ids: start, tokens, end, then zeros."""
+
+    vocab_size: int
+    context_length: int
+
+    def __call__(self, texts: str | Sequence[str], truncate: bool = False) -> np.ndarray:
+        """Texts -> int32 [n, context_length]; a longer text raises ValueError or is truncated."""
+        ...
+
+
+def clean(text: str) -> str:
+    """Undo HTML escapes (twice: captions are often escaped so) and collapse white space."""
+    return re.sub(r"\s+", " ", html.unescape(html.unescape(text))).strip()
+
+
+def pad_ids(
+    texts: Sequence[str], ids: Sequence[Sequence[int]], vocab_size: int, length: int, truncate: bool
+) -> np.ndarray:
+    """Token ids of each text -> int32 [n, length] with start, end and padding."""
+    start, end = vocab_size - 2, vocab_size - 1
+    rows = np.zeros((len(ids), length), np.int32)
+    for row, text, tokens in zip(rows, texts, ids, strict=True):
+        if len(tokens) > length - 2 and not truncate:
+            raise ValueError(
+                f"text of {len(tokens) + 2} tokens is longer than the context of {length}: "
+                f"{text[:80]!r}; shorten it or pass truncate=True"
+            )
+        tokens = tokens[: length - 2]
+        row[: len(tokens) + 2] = [start, *tokens, end]
+    return rows
+
+
+class SentencePieceTokenizer:
+    """A SentencePiece vocabulary, as trained by train_sentencepiece on one's own captions."""
+
+    def __init__(self, model: bytes, context_length: int):
+        self.model = model
+        self.context_length = context_length
+        self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        self.vocab_size = self._processor.get_piece_size() + 2
+
+    def __call__(self, texts: str | Sequence[str], truncate: bool = False) -> np.ndarray:
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        ids = self._processor.encode([clean(text) for text in texts])
+        return pad_ids(texts, ids, self.vocab_size, self.context_length, truncate)
+
+    def save(self, path: Path) -> None:
+        """Write the vocabulary as a SentencePiece .model file."""
+        path.write_bytes(self.model)
+
+    @classmethod
+    def load(cls, path: Path, context_length: int) -> "SentencePieceTokenizer":
+        """Read a SentencePiece .model file whose id 0 is padding."""
+        try:
+            return cls(path.read_bytes(), context_length)
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}") from None
+        except RuntimeError:
+            raise InputError(f"{path}: not a SentencePiece model") from None
+
+
+def train_sentencepiece(
+    captions: Iterable[str], vocab_size: int, context_length: int
+) -> SentencePieceTokenizer:
+    """A unigram vocabulary of at most vocab_size ids, fitted to captions and case-folded."""
+    texts = [text for text in map(clean, captions) if text]
+    if not texts:
+        raise InputError("no caption to train a vocabulary on: every caption is empty")
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_writer=model,
+        vocab_size=vocab_size - 2,
+        hard_vocab_limit=False,
+        character_coverage=1.0,
+        byte_fallback=False,
+        normalization_rule_name="nmt_nfkc_cf",
+        pad_id=0,
+        unk_id=1,
+        bos_id=-1,
+        eos_id=-1,
+        minloglevel=2,
+    )
+    return SentencePieceTokenizer(model.getvalue(), context_length)

@@ -1,0 +1,1 @@
+"""Evaluation protocols, each over any Model, and what they report."""

@@ -1,0 +1,46 @@
+"""Results as files and as a table: CLIP_benchmark's JSON schema, and lines for people."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Result:
+    """One evaluation, in CLIP_benchmark's schema."""
+
+    dataset: str
+    task: str
+    metrics: dict[str, float]
+    model: str
+    pretrained: str = ""
+    language: str = "en"
+    notes: dict[str, float] = field(default_factory=dict, compare=False)
+    """Shown in the table beside the metrics, such as chance; not part of the schema."""
+
+    def to_json(self) -> str:
+        """The JSON object as text."""
+        values = asdict(self)
+        del values["notes"]
+        return json.dumps(values, indent=1)
+
+
+def write_result(result: Result, path: Path) -> None:
+    """Write a result's JSON, creating the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(result.to_json() + "\n")
+
+
+def print_results(results: Sequence[Result]) -> None:
+    """A table with one row a metric."""
+    table = Table("data", "task", "metric", "value")
+    for result in results:
+        rows = {**result.metrics, **result.notes}
+        for name, value in rows.items():
+            table.add_row(result.dataset, result.task, name, f"{value:.4f}")
+        table.add_section()
+    Console().print(table)

@@ -1,0 +1,75 @@
+"""A picture of the image-text similarity matrix: what the model thinks fits what."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from clip_jax.data.images import center_crop, load_image
+from clip_jax.data.samples import CaptionedImages, Image, LabelledImages
+from clip_jax.model import Model
+
+EXAMPLES = 10
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image and the text that belongs to it."""
+
+    image: Image
+    text: str
+
+
+def class_examples(data: LabelledImages) -> list[Example]:
+    """The first image of each of the first classes that occur."""
+    classes, first = np.unique(data.labels, return_index=True)
+    prompt = data.templates[0]
+    return [
+        Example(data.images[int(index)], prompt.replace("{c}", data.classnames[label]))
+        for label, index in list(zip(classes, first, strict=True))[:EXAMPLES]
+    ]
+
+
+def caption_examples(data: CaptionedImages) -> list[Example]:
+    """The first images with their first caption."""
+    count = min(EXAMPLES, len(data.images))
+    return [Example(data.images[index], data.captions[index][0]) for index in range(count)]
+
+
+def draw_similarity(model: Model, examples: list[Example], path: Path) -> None:
+    """Write a PNG: images across, texts down, their cosine similarity in each cell."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    size = model.config.image.image_size
+    pixels = np.stack([center_crop(load_image(example.image), size) for example in examples])
+    texts = [example.text for example in examples]
+    image = model.encode_image(pixels, normalize=True)
+    text = model.encode_text(model.tokenize(texts, truncate=True), normalize=True)
+    cosines = np.asarray(text) @ np.asarray(image).T
+
+    count = len(examples)
+    figure, axes = pyplot.subplots(figsize=(0.8 * count + 4, 0.8 * count + 1.5))
+    axes.imshow(cosines, cmap="viridis")
+    for row, column in np.ndindex(count, count):
+        shade = "black" if cosines[row, column] > np.percentile(cosines, 70) else "white"
+        axes.text(
+            column, row, f"{cosines[row, column]:.2f}", ha="center", va="center", color=shade
+        )
+    axes.set_yticks(range(count), [shorten(text) for text in texts])
+    axes.set_xticks([])
+    for column, picture in enumerate(pixels):
+        axes.imshow(picture, extent=(column - 0.45, column + 0.45, -0.6, -1.5))
+    axes.set(xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -1.6))
+    axes.set_title("cosine similarity of images and texts")
+    axes.spines[:].set_visible(False)
+    figure.savefig(path, dpi=100, bbox_inches="tight")
+    pyplot.close(figure)
+
+
+def shorten(text: str, length: int = 44) -> str:
+    """Cut a long text for a label; dollar signs would start a formula."""
+    text = text.replace("$", r"\$")
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,0 +1,108 @@
+"""A model ready for use: architecture, weights, vocabulary and preprocessing in one object."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+
+from clip_jax.data.images import center_crop, load_image
+from clip_jax.data.tokenizers import Tokenizer
+from clip_jax.errors import InputError
+from clip_jax.models.clip import CLIP, init_params, standardize
+from clip_jax.models.config import CLIPConfig, Compute
+from clip_jax.models.presets import PRESETS
+
+Array = jax.Array
+ImageLike = PIL.Image.Image | np.ndarray | str | Path
+
+
+@dataclass(frozen=True)
+class Model:
+    """A CLIP model: `config` and `params` say what it is, the methods use it."""
+
+    config: CLIPConfig
+    params: Any
+    tokenizer: Tokenizer | None = None
+    compute: Compute = Compute()
+
+    @cached_property
+    def module(self) -> CLIP:
+        """The Linen module."""
+        return CLIP(self.config, self.compute)
+
+    @cached_property
+    def apply(self) -> Any:
+        """The pure function: apply({"params": params}, images, tokens), or method="encode_text"."""
+        return self.module.apply
+
+    @property
+    def logit_scale(self) -> Array:
+        """exp of the stored log-temperature: what cosines are multiplied by."""
+        return jnp.exp(self.params["logit_scale"])
+
+    def preprocess(self, images: ImageLike | Sequence[ImageLike]) -> Array:
+        """PIL images, uint8 RGB arrays or paths -> float32 [n, size, size, 3], standardised."""
+        many = [images] if isinstance(images, (PIL.Image.Image, np.ndarray, str, Path)) else images
+        size = self.config.image.image_size
+        pixels = np.stack([center_crop(_open(image), size) for image in many])
+        return standardize(jnp.asarray(pixels), self.config.image_mean, self.config.image_std)
+
+    def tokenize(self, texts: str | Sequence[str], truncate: bool = False) -> np.ndarray:
+        """Texts -> int32 [n, context]. A text that is too long raises ValueError or is cut."""
+        if self.tokenizer is None:
+            raise InputError("this model has no vocabulary; load one that was trained")
+        return self.tokenizer(texts, truncate)
+
+    def encode_image(self, images: Array | np.ndarray, normalize: bool = False) -> Array:
+        """Images [n, size, size, 3] -> [n, embed] float32, on request of unit length.
+
+        float images are preprocessed as by `preprocess`; uint8 ones at the model's size are
+        standardised inside.
+        """
+        size = self.config.image.image_size
+        if images.ndim != 4 or images.shape[1:] != (size, size, 3):
+            raise ValueError(f"images must be [n, {size}, {size}, 3], got {list(images.shape)}")
+        return self._encode_image(self.params, images, normalize=normalize)
+
+    def encode_text(self, tokens: Array | np.ndarray, normalize: bool = False) -> Array:
+        """Token ids [n, up to context] -> [n, embed] float32, on request of unit length."""
+        length = self.config.text.context_length
+        if tokens.ndim != 2 or tokens.shape[1] > length:
+            raise ValueError(f"tokens must be [n, at most {length}], got {list(tokens.shape)}")
+        return self._encode_text(self.params, tokens, normalize=normalize)
+
+    @cached_property
+    def _encode_image(self) -> Any:
+        return self._jit("encode_image")
+
+    @cached_property
+    def _encode_text(self) -> Any:
+        return self._jit("encode_text")
+
+    def _jit(self, method: str) -> Any:
+        def encode(params: Any, inputs: Array, normalize: bool) -> Array:
+            return self.module.apply({"params": params}, inputs, normalize, method=method)
+
+        return jax.jit(encode, static_argnames="normalize")
+
+
+def create(name_or_config: str | CLIPConfig, seed: int = 0) -> Model:
+    """A freshly initialised model: a name of available_models(), or an architecture."""
+    if isinstance(name_or_config, str):
+        if name_or_config not in PRESETS:
+            raise InputError(f"no model {name_or_config!r}; known are {', '.join(PRESETS)}")
+        name_or_config = PRESETS[name_or_config]
+    init = jax.jit(partial(init_params, CLIP(name_or_config)))
+    return Model(name_or_config, init(jax.random.key(seed)))
+
+
+def _open(image: ImageLike) -> PIL.Image.Image:
+    if isinstance(image, (str, Path)):
+        return PIL.Image.open(image)
+    return load_image(image) if isinstance(image, np.ndarray) else image

@@ -1,0 +1,45 @@
+"""The one place where attention is computed, so that the kernel is chosen in one place."""
+
+import dataclasses
+from typing import cast
+
+import jax
+
+from clip_jax.models.config import Compute
+
+Array = jax.Array
+
+
+def resolve_attention(compute: Compute, platform: str) -> Compute:
+    """Replace attention="auto" by the kernel for the platform ("cpu", "gpu", "tpu") in use."""
+    if compute.attention != "auto":
+        return compute
+    fused = platform == "gpu" and compute.dtype == "bfloat16"
+    return dataclasses.replace(compute, attention="cudnn" if fused else "xla")
+
+
+def attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    *,
+    is_causal: bool = False,
+    key_lengths: Array | None = None,
+    implementation: str = "xla",
+) -> Array:
+    """Scaled dot-product attention with a float32 softmax.
+
+    q [B, T, H, K]; k and v [B, S, H, K] -> [B, T, H, K]. With key_lengths [B], a sequence's keys
+    from that position on are ignored. implementation: "xla" (or "auto") anywhere, "cudnn" on
+    NVIDIA GPUs in bfloat16.
+    """
+    if implementation == "auto":
+        implementation = "xla"
+    return jax.nn.dot_product_attention(
+        q,
+        k,
+        v,
+        is_causal=is_causal,
+        key_value_seq_lengths=key_lengths,
+        implementation=cast(None, implementation),
+    )

@@ -1,0 +1,217 @@
+"""The pre-norm transformer that both towers share, read at one token a sequence.
+
+Parameters of all layers are stacked on a leading axis, so that the tree is the same whether the
+layers are scanned or unrolled. Shapes: B batch, T tokens, D width, H heads, K head size, L layers.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.nn import initializers as init
+
+from clip_jax.models.attention import attention
+from clip_jax.models.config import Compute
+
+Array = jax.Array
+Initializer = Callable[..., Array]
+
+
+def quick_gelu(x: Array) -> Array:
+    """OpenAI's approximation of GELU: x * sigmoid(1.702 x)."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "quick_gelu": quick_gelu,
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+}
+
+
+def uniform(bound: float) -> Initializer:
+    """Uniform in [-bound, bound]."""
+
+    def initializer(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return initializer
+
+
+@dataclass(frozen=True)
+class BlockInit:
+    """Initialisers of a block's four matrices."""
+
+    qkv: Initializer
+    out: Initializer
+    up: Initializer
+    down: Initializer
+
+
+def pytorch_block_init(width: int) -> BlockInit:
+    """What the released code leaves the image tower's blocks at: PyTorch's defaults."""
+    return BlockInit(
+        qkv=uniform(math.sqrt(6 / (width + 3 * width))),
+        out=uniform(width**-0.5),
+        up=uniform(width**-0.5),
+        down=uniform((4 * width) ** -0.5),
+    )
+
+
+def scaled_block_init(width: int, layers: int) -> BlockInit:
+    """The released code's initialisation of the text tower's blocks."""
+    residual = width**-0.5 * (2 * layers) ** -0.5
+    return BlockInit(
+        qkv=init.normal(width**-0.5),
+        out=init.normal(residual),
+        up=init.normal((2 * width) ** -0.5),
+        down=init.normal(residual),
+    )
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation in float32 with PyTorch's epsilon; keeps its input's dtype."""
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale = self.param("scale", init.ones, (x.shape[-1],))
+        bias = self.param("bias", init.zeros, (x.shape[-1],))
+        centred = x.astype(jnp.float32)
+        centred = centred - centred.mean(-1, keepdims=True)
+        variance = jnp.square(centred).mean(-1, keepdims=True)
+        return (centred * jax.lax.rsqrt(variance + 1e-5) * scale + bias).astype(x.dtype)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with one fused product for queries, keys and values."""
+
+    heads: int
+    causal: bool
+    initial: BlockInit
+    implementation: str
+
+    @nn.compact
+    def __call__(self, x: Array, read: Array | None = None) -> Array:
+        """[B, T, D] -> [B, T, D]; with read [B], only the output at that token: [B, 1, D]."""
+        width = x.shape[-1]
+        qkv_shape = (3, self.heads, width // self.heads)
+        kernel = self.param("qkv_kernel", self.initial.qkv, (width, *qkv_shape))
+        bias = self.param("qkv_bias", init.zeros, qkv_shape)
+        out_kernel = self.param("out_kernel", self.initial.out, (*qkv_shape[1:], width))
+        out_bias = self.param("out_bias", init.zeros, (width,))
+
+        if read is None:
+            q, k, v = jnp.moveaxis(dense(x, kernel, bias), 2, 0)
+            y = attention(q, k, v, is_causal=self.causal, implementation=self.implementation)
+        else:
+            q = dense(take_token(x, read), kernel[:, 0], bias[0])
+            k, v = jnp.moveaxis(dense(x, kernel[:, 1:], bias[1:]), 2, 0)
+            lengths = read + 1 if self.causal else None
+            y = attention(q, k, v, key_lengths=lengths, implementation=self.implementation)
+        return dense(y.reshape(*y.shape[:2], width), out_kernel.reshape(width, width), out_bias)
+
+
+class MLP(nn.Module):
+    """Two dense layers, four times as wide in between."""
+
+    activation: str
+    initial: BlockInit
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        width, hidden = x.shape[-1], 4 * x.shape[-1]
+        up_kernel = self.param("up_kernel", self.initial.up, (width, hidden))
+        up_bias = self.param("up_bias", uniform(width**-0.5), (hidden,))
+        down_kernel = self.param("down_kernel", self.initial.down, (hidden, width))
+        down_bias = self.param("down_bias", uniform(hidden**-0.5), (width,))
+        inner = ACTIVATIONS[self.activation](dense(x, up_kernel, up_bias))
+        return dense(inner, down_kernel, down_bias)
+
+
+def dense(x: Array, kernel: Array, bias: Array) -> Array:
+    """x [..., D], kernel [D, *F], bias [*F] -> [..., *F], computed in x's dtype.
+
+    Written as one product of two matrices: with several leading axes, XLA's CPU backend takes up
+    to three times as long for the gradients.
+    """
+    flat = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype).reshape(x.shape[-1], -1)
+    return flat.reshape(*x.shape[:-1], *bias.shape) + bias.astype(x.dtype)
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    heads: int
+    causal: bool
+    activation: str
+    initial: BlockInit
+    implementation: str
+
+    @nn.compact
+    def __call__(self, x: Array, read: Array | None = None) -> Array:
+        """[B, T, D] -> [B, T, D]; with read [B], only the token at that position: [B, 1, D]."""
+        attend = SelfAttention(
+            self.heads, self.causal, self.initial, self.implementation, name="attention"
+        )
+        attended = attend(LayerNorm(name="attention_norm")(x), read)
+        x = attended + (x if read is None else take_token(x, read))
+        return x + MLP(self.activation, self.initial, name="mlp")(LayerNorm(name="mlp_norm")(x))
+
+
+class Transformer(nn.Module):
+    """A stack of blocks, of whose output one token a sequence is read.
+
+    Nothing but that token of the last block's output is used, so the last block computes keys and
+    values for all tokens and the rest for that one: the same function at less work.
+    """
+
+    layers: int
+    heads: int
+    causal: bool
+    activation: str
+    initial: BlockInit
+    compute: Compute
+
+    @nn.compact
+    def __call__(self, x: Array, read: Array) -> Array:
+        """x [B, T, D] and read [B], the position to read -> [B, D]."""
+        block = Block(
+            self.heads, self.causal, self.activation, self.initial, self.compute.attention, parent=None
+        )
+
+        def init_layers(key: Array) -> Any:
+            sample = jnp.zeros((1, 1, x.shape[-1]), x.dtype)
+            keys = jax.random.split(key, self.layers)
+            return jax.vmap(lambda key: block.init(key, sample)["params"])(keys)
+
+        def apply_layer(x: Array, params: Any) -> tuple[Array, None]:
+            return block.apply({"params": params}, x), None
+
+        before, last = split_layers(self.param("blocks", init_layers), self.layers - 1)
+        step = rematerialised(apply_layer, self.compute.remat)
+        x, _ = jax.lax.scan(step, x, before, unroll=self.compute.unroll)
+        return block.apply({"params": jax.tree.map(lambda p: p[0], last)}, x, read)[:, 0]
+
+
+def rematerialised(function: Callable, policy: str) -> Callable:
+    """Wrap a layer so that its backward pass recomputes what Compute.remat says."""
+    if policy == "none":
+        return function
+    keep = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if policy == "dots" else None
+    return jax.checkpoint(function, policy=keep)
+
+
+def split_layers(stacked: Any, count: int) -> tuple[Any, Any]:
+    """Cut a tree of [L, ...] arrays into its first `count` layers and the rest."""
+    leaves, treedef = jax.tree.flatten(stacked)
+    # lax.split's gradient is one concatenation; that of two slices is two padded sums.
+    halves = [jax.lax.split(leaf, (count, leaf.shape[0] - count)) for leaf in leaves]
+    return treedef.unflatten([h[0] for h in halves]), treedef.unflatten([h[1] for h in halves])
+
+
+def take_token(x: Array, position: Array) -> Array:
+    """x [B, T, D], position [B] -> [B, 1, D]."""
+    return jnp.take_along_axis(x, position[:, None, None], axis=1)

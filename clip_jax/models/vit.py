@@ -1,0 +1,58 @@
+"""The image tower: a vision transformer read at its class token (paper, section 2.4)."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.nn import initializers as init
+
+from clip_jax.models.config import Compute, ViTConfig
+from clip_jax.models.transformer import LayerNorm, Transformer, pytorch_block_init, uniform
+
+Array = jax.Array
+
+
+class ViT(nn.Module):
+    """Patches, a class token and learned positions; norm, blocks, norm, linear projection."""
+
+    config: ViTConfig
+    embed_dim: int
+    activation: str
+    compute: Compute
+
+    @nn.compact
+    def __call__(self, images: Array) -> Array:
+        """Standardised images [B, size, size, 3] float -> [B, embed_dim] in the compute dtype."""
+        c, dtype = self.config, jnp.dtype(self.compute.dtype)
+        patch_values = c.patch_size * c.patch_size * 3
+        normal = init.normal(c.width**-0.5)
+        kernel = self.param(
+            "patch_embedding", uniform(patch_values**-0.5), (c.patch_size, c.patch_size, 3, c.width)
+        )
+        class_embedding = self.param("class_embedding", normal, (c.width,))
+        tokens = (c.image_size // c.patch_size) ** 2 + 1
+        positions = self.param("position_embedding", normal, (tokens, c.width))
+        projection = self.param("projection", normal, (c.width, self.embed_dim))
+
+        # A convolution whose stride is its kernel is one matrix product over cut-out patches.
+        patches = cut_patches(images.astype(dtype), c.patch_size)
+        x = patches @ kernel.reshape(patch_values, c.width).astype(dtype)
+        first = jnp.broadcast_to(class_embedding.astype(dtype), (len(x), 1, c.width))
+        x = jnp.concatenate([first, x], axis=1) + positions.astype(dtype)
+        x = LayerNorm(name="norm_pre")(x)
+        x = Transformer(
+            layers=c.layers,
+            heads=c.heads,
+            causal=False,
+            activation=self.activation,
+            initial=pytorch_block_init(c.width),
+            compute=self.compute,
+            name="transformer",
+        )(x, read=jnp.zeros(len(x), jnp.int32))
+        return LayerNorm(name="norm_post")(x) @ projection.astype(dtype)
+
+
+def cut_patches(images: Array, size: int) -> Array:
+    """[B, R, R, 3] -> [B, (R / size)^2, size * size * 3], rows of patches first."""
+    batch, height, width, channels = images.shape
+    grid = images.reshape(batch, height // size, size, width // size, size, channels)
+    return grid.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, size * size * channels)

@@ -1,0 +1,50 @@
+"""Where each parameter lives: rules over parameter paths -> NamedSharding.
+
+Optimizer moments carry the path of their parameter, so the same rules place them.
+"""
+
+import math
+import re
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+# The first rule found in a path decides; block parameters have the layer as leading axis.
+# Matrices are split over fsdp; over tensor, heads and the inside of the MLP.
+RULES: tuple[tuple[str, P], ...] = (
+    (r"attention/qkv_kernel$", P(None, "fsdp", None, "tensor", None)),
+    (r"attention/qkv_bias$", P(None, None, "tensor", None)),
+    (r"attention/out_kernel$", P(None, "tensor", None, "fsdp")),
+    (r"mlp/up_kernel$", P(None, "fsdp", "tensor")),
+    (r"mlp/up_bias$", P(None, "tensor")),
+    (r"mlp/down_kernel$", P(None, "tensor", "fsdp")),
+    (r"patch_embedding$", P(None, None, None, "fsdp")),
+    (r"(token_embedding|projection)$", P(None, "fsdp")),
+)
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """The path of a leaf as jax.tree gives it -> "image/transformer/blocks/mlp/up_kernel"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def tree_shardings(tree: Any, mesh: Mesh) -> Any:
+    """A NamedSharding for every leaf (array or ShapeDtypeStruct) of `tree`, by RULES.
+
+    An axis that does not divide its dimension is left out: that dimension stays whole.
+    """
+
+    def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        name = path_name(path)
+        spec = next((spec for rule, spec in RULES if re.search(rule, name)), P())
+        if len(spec) > leaf.ndim:
+            spec = P()
+        fitting = [
+            axis if axis and size % math.prod([mesh.shape[axis]]) == 0 else None
+            for axis, size in zip(spec, leaf.shape, strict=False)
+        ]
+        return NamedSharding(mesh, P(*fitting))
+
+    return jax.tree_util.tree_map_with_path(sharding, tree)

@@ -1,0 +1,46 @@
+"""Saving and continuing a run, through Orbax."""
+
+from pathlib import Path
+from typing import Any
+
+import orbax.checkpoint as ocp
+
+from clip_jax.training.config import CheckpointConfig
+from clip_jax.training.state import TrainState
+from clip_jax.weights.workdir import checkpoint_manager
+
+
+class Checkpoints:
+    """The checkpoints of a workdir. Each is whole or absent; writing goes on in the background."""
+
+    def __init__(self, workdir: Path, config: CheckpointConfig):
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=config.keep, cleanup_tmp_directories=True, step_prefix=None
+        )
+        self._manager = checkpoint_manager(workdir, options)
+
+    def latest(self) -> int | None:
+        """Step of the newest checkpoint."""
+        return self._manager.latest_step()
+
+    def read_run(self, step: int) -> dict[str, Any]:
+        """What `save` was given as `run`."""
+        return self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))[
+            "run"
+        ]
+
+    def restore(self, step: int, target: TrainState) -> TrainState:
+        """The state of a checkpoint, with the shardings of `target` (abstract_state)."""
+        state = ocp.args.StandardRestore(target)
+        return self._manager.restore(step, args=ocp.args.Composite(state=state))["state"]
+
+    def save(self, step: int, state: TrainState, run: dict[str, Any]) -> None:
+        """Save the state after `step` updates, and a JSON object that describes the run."""
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run)
+        )
+        self._manager.save(step, args=items, force=True)
+
+    def close(self) -> None:
+        """Wait for what is being written."""
+        self._manager.close()

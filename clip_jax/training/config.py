@@ -1,0 +1,145 @@
+"""What a recipe says: one frozen dataclass, which is also the command line of train.py."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from clip_jax.errors import InputError
+from clip_jax.models.config import CLIPConfig, Compute, check_config
+from clip_jax.parallel.mesh import MeshConfig
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where pairs come from and how they become batches."""
+
+    train: str = "scenes:"
+    """Pairs to train on: wds:PATH (a tar, a brace glob, a directory) or scenes: (generated)."""
+    tokenizer: str | None = None
+    """SentencePiece .model file; by default a vocabulary is trained on the captions."""
+    vocab_size: int = 8192
+    """Most token ids of a vocabulary that is trained here."""
+    min_crop_area: float = 0.9
+    """Smallest area of the random square crop, as a share of the largest square."""
+    threads: int = 2
+    """Threads that decode and crop ahead of the device."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with warm-up and cosine decay (paper, section 2.5 and table 18)."""
+
+    learning_rate: float = 5e-4
+    """Peak learning rate."""
+    warmup_steps: int = 2000
+    """Steps of linear warm-up from 0."""
+    weight_decay: float = 0.2
+    """Decoupled decay of matrices; gains, biases and the log-temperature have none."""
+    beta1: float = 0.9
+    """Decay of the first moment."""
+    beta2: float = 0.98
+    """Decay of the second moment (paper: 0.98 for ViTs, 0.999 for ResNets)."""
+    epsilon: float = 1e-6
+    """Added to the root of the second moment (paper: 1e-6 for ViTs, 1e-8 for ResNets)."""
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """When the run is saved."""
+
+    every: int = 1000
+    """Steps between checkpoints; the last step is always saved."""
+    keep: int = 2
+    """Newest checkpoints kept."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What is evaluated with the model that training leaves."""
+
+    zeroshot: tuple[str, ...] = ()
+    """Classification sets: wds:PATH in CLIP_benchmark's layout, or scenes:."""
+    retrieval: tuple[str, ...] = ()
+    """Retrieval sets, likewise."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run."""
+
+    model: CLIPConfig
+    """Architecture. text.vocab_size is replaced by the size of the vocabulary in use."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Training pairs."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """Optimizer and schedule."""
+    steps: int = 1000
+    """Updates in the whole run; the learning rate reaches 0 at the last."""
+    batch_size: int = 256
+    """Pairs an update, over all devices and processes."""
+    seed: int = 0
+    """Seed of initialisation, order and crops."""
+    workdir: str = "runs/default"
+    """Where checkpoints, metrics and pictures go; a run that is there is continued."""
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    """How devices share the work."""
+    compute: Compute = field(default_factory=Compute)
+    """Precision, kernels and memory."""
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    """When the run is saved."""
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """What is evaluated after the last step."""
+    log_every: int = 10
+    """Steps between lines of metrics.jsonl."""
+
+
+# Fields that a run may be continued with other values of: they do not change what is computed.
+OPERATIONAL = (
+    "workdir",
+    "mesh.",
+    "compute.",
+    "checkpoint.",
+    "evaluation.",
+    "log_every",
+    "data.train",
+    "data.threads",
+)
+
+
+def check_train_config(config: TrainConfig) -> None:
+    """Raise InputError with one line if fields contradict each other."""
+    try:
+        check_config(config.model)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    positive = {
+        "steps": config.steps,
+        "checkpoint.every": config.checkpoint.every,
+        "checkpoint.keep": config.checkpoint.keep,
+        "log_every": config.log_every,
+        "data.threads": config.data.threads,
+    }
+    for name, value in positive.items():
+        if value < 1:
+            raise InputError(f"{name} must be at least 1, got {value}")
+    if config.batch_size < 2:
+        raise InputError(f"batch_size must be at least 2 to have a negative: {config.batch_size}")
+    if not 0 < config.data.min_crop_area <= 1:
+        raise InputError(f"data.min_crop_area must be in (0, 1], got {config.data.min_crop_area}")
+    if config.optimizer.warmup_steps >= config.steps:
+        raise InputError(
+            f"optimizer.warmup_steps {config.optimizer.warmup_steps} leaves nothing of "
+            f"{config.steps} steps; set --optimizer.warmup-steps lower"
+        )
+
+
+def flatten_config(config: Any, prefix: str = "") -> dict[str, Any]:
+    """A nested dataclass as {"optimizer.beta1": 0.9, ...}, tuples as lists."""
+    flat: dict[str, Any] = {}
+    for item in dataclasses.fields(config):
+        value, name = getattr(config, item.name), f"{prefix}{item.name}"
+        if dataclasses.is_dataclass(value):
+            flat |= flatten_config(value, f"{name}.")
+        else:
+            flat[name] = list(value) if isinstance(value, tuple) else value
+    return flat

@@ -1,0 +1,191 @@
+"""A run from its recipe to its results: set up or continue, loop, save, evaluate."""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from clip_jax.data.pipeline import Batches
+from clip_jax.data.samples import PairSource
+from clip_jax.data.sources import open_pairs
+from clip_jax.data.tokenizers import SentencePieceTokenizer, train_sentencepiece
+from clip_jax.errors import InputError
+from clip_jax.evaluation.run import evaluate_all
+from clip_jax.model import Model
+from clip_jax.models.attention import resolve_attention
+from clip_jax.models.clip import CLIP
+from clip_jax.parallel.mesh import batch_shards, make_mesh, put_batch
+from clip_jax.training.checkpoints import Checkpoints
+from clip_jax.training.config import OPERATIONAL, TrainConfig, check_train_config, flatten_config
+from clip_jax.training.curve import draw_curve
+from clip_jax.training.metrics import StepLogger
+from clip_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from clip_jax.training.state import TrainState, abstract_state, init_state
+from clip_jax.training.step import make_train_step
+from clip_jax.weights.workdir import TOKENIZER, config_to_json
+
+VOCABULARY_CAPTIONS = 1_000_000
+"""Captions read at most to train a vocabulary."""
+
+
+def train(config: TrainConfig) -> Model:
+    """Run a recipe to its end, continuing what its workdir holds; the trained model.
+
+    Raises InputError for anything in the recipe, the data or the workdir that cannot work, before
+    memory is allocated for the model.
+    """
+    check_train_config(config)
+    mesh = make_mesh(config.mesh)
+    check_batch(config, mesh)
+    workdir = make_workdir(config.workdir)
+    source = open_pairs(config.data.train, config.model.image.image_size)
+    with contextlib.closing(Checkpoints(workdir, config.checkpoint)) as checkpoints:
+        start = checkpoints.latest() or 0
+        if start:
+            check_same_recipe(checkpoints.read_run(start), config, len(source))
+        tokenizer = workdir_tokenizer(config, workdir, source)
+        run = Run(config, mesh, workdir, source, tokenizer)
+        state = run.initial_state() if start == 0 else checkpoints.restore(start, run.abstract())
+        if start < config.steps:
+            state = run.loop(start, state, checkpoints)
+    model = Model(run.module.config, state.params, tokenizer, run.module.compute)
+    if jax.process_index() == 0:
+        draw_curve(workdir / "metrics.jsonl", workdir / "loss.png")
+        evaluate_all(model, config.evaluation.zeroshot, config.evaluation.retrieval, workdir)
+    return model
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What stays the same from a run's first step to its last."""
+
+    config: TrainConfig
+    mesh: Mesh
+    workdir: Path
+    source: PairSource
+    tokenizer: SentencePieceTokenizer
+
+    @functools.cached_property
+    def module(self) -> CLIP:
+        """The model, with the vocabulary in use and kernels for the mesh's devices."""
+        text = dataclasses.replace(self.config.model.text, vocab_size=self.tokenizer.vocab_size)
+        compute = resolve_attention(self.config.compute, self.mesh.devices.flat[0].platform)
+        return CLIP(dataclasses.replace(self.config.model, text=text), compute)
+
+    @functools.cached_property
+    def optimizer(self) -> optax.GradientTransformation:
+        return make_optimizer(self.config.optimizer, self.config.steps)
+
+    def initial_state(self) -> TrainState:
+        return init_state(self.module, self.optimizer, self.mesh, self.config.seed)
+
+    def abstract(self) -> TrainState:
+        return abstract_state(self.module, self.optimizer, self.mesh)
+
+    def batches(self, start: int) -> Iterator[dict[str, np.ndarray]]:
+        """This process's share of batch number `start`, `start` + 1, ..."""
+        return Batches(
+            source=self.source,
+            tokenizer=self.tokenizer,
+            image_size=self.config.model.image.image_size,
+            batch_size=self.config.batch_size,
+            seed=self.config.seed,
+            min_crop_area=self.config.data.min_crop_area,
+            threads=self.config.data.threads,
+            process=jax.process_index(),
+            processes=jax.process_count(),
+        ).start_at(start)
+
+    def describe(self) -> dict[str, Any]:
+        """What a checkpoint says about the run it belongs to."""
+        return {
+            "config": flatten_config(self.config),
+            "model": config_to_json(self.module.config),
+            "pairs": len(self.source),
+        }
+
+    def loop(self, start: int, state: TrainState, checkpoints: Checkpoints) -> TrainState:
+        """Updates `start` + 1 to the last, saved at intervals and at the end."""
+        config = self.config
+        schedule = learning_rate_schedule(config.optimizer, config.steps)
+        train_step = make_train_step(self.module, self.optimizer, schedule, self.mesh)
+        batches = self.batches(start)
+        with StepLogger(self.workdir, start, config) as logger:
+            step, saved = start, start
+            try:
+                while step < config.steps:
+                    batch = put_batch(next(batches), self.mesh)
+                    state, metrics = train_step(state, batch)
+                    step += 1
+                    logger.push(step, metrics)
+                    if step % config.checkpoint.every == 0 or step == config.steps:
+                        checkpoints.save(step, state, self.describe())
+                        saved = step
+            except KeyboardInterrupt:
+                if step > saved:
+                    checkpoints.save(step, state, self.describe())
+                raise
+        return state
+
+
+def check_batch(config: TrainConfig, mesh: Mesh) -> None:
+    """Refuse a batch that the mesh does not divide."""
+    shards = batch_shards(mesh)
+    if config.batch_size % shards:
+        below = config.batch_size // shards * shards
+        raise InputError(
+            f"batch_size {config.batch_size} is not divisible by the {shards} parts into which "
+            f"the mesh splits it; set --batch-size {below or shards} or --mesh.tensor"
+        )
+
+
+def make_workdir(path: str) -> Path:
+    """Create the workdir."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be the workdir ({error.strerror})") from None
+    return Path(path)
+
+
+def check_same_recipe(saved: dict[str, Any], config: TrainConfig, pairs: int) -> None:
+    """Refuse to continue a run with another recipe or other data."""
+    there, here = saved["config"], flatten_config(config)
+    names = [
+        name
+        for name in sorted(there.keys() | here.keys())
+        if not name.startswith(OPERATIONAL) and there.get(name) != here.get(name)
+    ]
+    differences = [f"{name} {there.get(name)} there, {here.get(name)} here" for name in names]
+    if saved["pairs"] != pairs:
+        differences.append(f"{saved['pairs']} pairs of data there, {pairs} here")
+    if differences:
+        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
+        raise InputError(
+            f"{config.workdir}: holds a run of another recipe ({'; '.join(differences[:3])}{more})"
+            "; choose another --workdir, or continue it as it was"
+        )
+
+
+def workdir_tokenizer(
+    config: TrainConfig, workdir: Path, source: PairSource
+) -> SentencePieceTokenizer:
+    """The vocabulary of this run: the workdir's, the one given, or one trained on the captions."""
+    path, length = workdir / TOKENIZER, config.model.text.context_length
+    if config.data.tokenizer is not None:
+        tokenizer = SentencePieceTokenizer.load(Path(config.data.tokenizer), length)
+    elif path.exists():
+        return SentencePieceTokenizer.load(path, length)
+    else:
+        count = min(len(source), VOCABULARY_CAPTIONS)
+        captions = (source.caption(i * len(source) // count) for i in range(count))
+        tokenizer = train_sentencepiece(captions, config.data.vocab_size, length)
+    tokenizer.save(path)
+    return tokenizer

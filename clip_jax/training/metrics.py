@@ -1,0 +1,131 @@
+"""What a run reports: metrics.jsonl, TensorBoard event files, and the progress line."""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from tensorboardX import SummaryWriter
+
+from clip_jax.training.config import TrainConfig
+
+
+class MetricsWriter:
+    """Appends to workdir/metrics.jsonl and to workdir/tensorboard.
+
+    Opened at the step from which a run continues: lines of later steps, which an interrupted run
+    left without a checkpoint, are dropped, for they will be written again.
+    """
+
+    def __init__(self, workdir: Path, start_step: int):
+        path = workdir / "metrics.jsonl"
+        if path.exists():
+            lines = [line for line in read_metrics(path) if line["step"] <= start_step]
+            path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        self._file = open(path, "a", buffering=1)
+        self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """One line, and one point a curve."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        for name, value in values.items():
+            self._tensorboard.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write out what is buffered."""
+        self._file.close()
+        self._tensorboard.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl; one that was cut off by a crash is left out."""
+    lines = []
+    for line in path.read_text().splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            continue
+    return lines
+
+
+class StepLogger:
+    """Reports a run's steps without making the device wait.
+
+    A step's metrics are fetched once the next step has been handed to the device. Of several
+    processes, the first one reports.
+    """
+
+    def __init__(self, workdir: Path, start_step: int, config: TrainConfig):
+        self._config = config
+        self._reports = jax.process_index() == 0
+        self._writer = MetricsWriter(workdir, start_step) if self._reports else None
+        self._pending: tuple[int, dict[str, jax.Array]] | None = None
+        self._started = time.perf_counter()
+        self._first_step = start_step + 1
+        self._timed_from = (start_step, self._started)
+        self._console = Console(stderr=True, highlight=False)
+        self._progress = Progress(
+            TextColumn("train"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[report]}"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=self._console,
+            disable=not (self._reports and self._console.is_terminal),
+        )
+        self._task = self._progress.add_task(
+            "train", total=config.steps, completed=start_step, report=""
+        )
+
+    def __enter__(self) -> "StepLogger":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: Any, trace: TracebackType | None
+    ) -> None:
+        self._flush()
+        self._progress.stop()
+        if self._writer is not None:
+            self._writer.close()
+
+    def push(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """Take the metrics of update number `step`, which is still being computed."""
+        self._flush()
+        self._progress.update(self._task, completed=step)
+        if step == self._first_step:
+            self._first_step_done(step, metrics)
+        if step % self._config.log_every == 0 or step == self._config.steps:
+            self._pending = (step, metrics)
+
+    def _first_step_done(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """Wait for the first step, to tell compilation from work: rates are counted from here."""
+        jax.block_until_ready(metrics)
+        self._timed_from = (step, time.perf_counter())
+        if self._reports:
+            seconds = self._timed_from[1] - self._started
+            self._console.print(f"first step after {seconds:.1f} s, with compilation")
+
+    def _flush(self) -> None:
+        if self._pending is None:
+            return
+        step, metrics = self._pending
+        self._pending = None
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        now, (since, when) = time.perf_counter(), self._timed_from
+        rate = (step - since) * self._config.batch_size / (now - when)
+        self._timed_from = (step, now)
+        values |= {"samples_per_second": rate, "samples_seen": step * self._config.batch_size}
+        if self._writer is None:
+            return
+        self._writer.write(step, values)
+        report = f"loss {values['loss']:.4f}  {rate:,.0f} samples/s"
+        self._progress.update(self._task, report=report)
+        if self._progress.disable:
+            self._console.print(f"step {step}/{self._config.steps}  {report}")

@@ -1,0 +1,39 @@
+"""AdamW as the paper uses it."""
+
+import re
+from typing import Any
+
+import jax
+import optax
+
+from clip_jax.parallel.sharding import path_name
+from clip_jax.training.config import OptimizerConfig
+
+# Gains, biases and single vectors; everything else is a matrix and decays.
+NO_DECAY = re.compile(r"(scale|bias|class_embedding)$")
+
+
+def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """Linear warm-up from 0 to the peak, then half a cosine to 0 at the last step."""
+    return optax.warmup_cosine_decay_schedule(
+        0.0, config.learning_rate, config.warmup_steps, decay_steps=steps
+    )
+
+
+def decay_mask(params: Any) -> Any:
+    """True for every parameter that decays."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: not NO_DECAY.search(path_name(path)), params
+    )
+
+
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """AdamW over the whole run's schedule."""
+    return optax.adamw(
+        learning_rate_schedule(config, steps),
+        b1=config.beta1,
+        b2=config.beta2,
+        eps=config.epsilon,
+        weight_decay=config.weight_decay,
+        mask=decay_mask,
+    )

@@ -1,0 +1,1 @@
+"""Checkpoint formats: each module reads (and writes) one of them."""

@@ -1,0 +1,28 @@
+"""Train CLIP: python train.py configs/NAME.py [--group.field value ...]
+
+The recipe says what is trained; every field of it can be overridden. A run that is already in the
+workdir is continued. `python train.py configs/NAME.py --help` lists all fields.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from clip_jax.commandline import load_recipe, main, parse
+from clip_jax.errors import InputError
+
+
+def run(arguments: Sequence[str]) -> None:
+    if not arguments or arguments[0].startswith("-"):
+        if arguments and arguments[0] in ("-h", "--help"):
+            print(__doc__.strip())
+            return
+        raise InputError("give a recipe: python train.py configs/NAME.py [--field value ...]")
+    from clip_jax.training import TrainConfig, train
+
+    recipe, *overrides = arguments
+    default = load_recipe(recipe, TrainConfig)
+    train(parse(TrainConfig, overrides, f"train.py {recipe}", default))
+
+
+if __name__ == "__main__":
+    sys.exit(main("train.py", run))
