@@ -23,6 +23,9 @@ def main(name: str, run: Callable[[Sequence[str]], None]) -> int:
     except InputError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # a full disk, a path that is too long or may not be read
+        print(f"{name}: {error.filename or error}: {error.strerror}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return 130

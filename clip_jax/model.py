@@ -1,7 +1,7 @@
 """A model ready for use: architecture, weights, vocabulary and preprocessing in one object."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ class Model:
     config: CLIPConfig
     params: Any
     tokenizer: Tokenizer | None = None
-    compute: Compute = Compute()
+    compute: Compute = field(default_factory=Compute)
 
     @cached_property
     def module(self) -> CLIP:
@@ -86,8 +86,8 @@ class Model:
         return self._jit("encode_text")
 
     def _jit(self, method: str) -> Any:
-        def encode(params: Any, inputs: Array, normalize: bool) -> Array:
-            return self.module.apply({"params": params}, inputs, normalize, method=method)
+        def encode(params: Any, inputs: Array, normalize: bool) -> Any:
+            return self.apply({"params": params}, inputs, normalize, method=method)
 
         return jax.jit(encode, static_argnames="normalize")
 

@@ -1,6 +1,10 @@
-"""clipart from scratch."""
+"""Open clip art from scratch: 2,323 pairs, a 4M-parameter model, zero-shot and retrieval.
+
+Costs 15 minutes on two CPU cores.
+"""
 
 from clip_jax import CLIPConfig, Compute, TextConfig, ViTConfig
+from clip_jax.data.augment import Augment
 from clip_jax.training import (
     CheckpointConfig,
     DataConfig,
@@ -15,15 +19,30 @@ config = TrainConfig(
     model=CLIPConfig(
         embed_dim=256,
         image=ViTConfig(image_size=64, patch_size=16, width=192, layers=6, heads=3),
-        text=TextConfig(width=128, layers=4, heads=2, context_length=32),
+        text=TextConfig(width=128, layers=4, heads=2, context_length=24),
     ),
-    data=DataConfig(train=f"wds:{DATA}/train", vocab_size=2000),
-    optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=100),
-    steps=900,
+    data=DataConfig(
+        train=f"wds:{DATA}/train",
+        vocab_size=2000,
+        augment=Augment(
+            min_crop_area=0.5,
+            flip=True,
+            sample_tags=True,
+            templates=(
+                "{c}",
+                "{c}",
+                "clip art of a {c}.",
+                "a picture of a {c}.",
+                "a drawing of {c}",
+            ),
+        ),
+    ),
+    optimizer=OptimizerConfig(learning_rate=1.5e-3, warmup_steps=100),
+    steps=1000,
     batch_size=256,
     workdir="runs/clipart",
     compute=Compute(unroll=True),
-    checkpoint=CheckpointConfig(every=300),
+    checkpoint=CheckpointConfig(every=250),
     evaluation=EvaluationConfig(
         zeroshot=(f"wds:{DATA}/wds_clipart",),
         retrieval=(f"wds:{DATA}/wds_clipart_retrieval",),

@@ -66,7 +66,7 @@ def open_retrieval(root: str) -> CaptionedImages:
 def is_retrieval(root: str) -> bool:
     """Whether a data set says that it is for retrieval."""
     kind = Path(root) / "dataset_type.txt"
-    return kind.is_file() and kind.read_text().strip() == "retrieval"
+    return kind.is_file() and _read_lines(kind)[0].lower() == "retrieval"
 
 
 def _check_type(root: str, wanted: str) -> None:
@@ -80,8 +80,8 @@ def _check_type(root: str, wanted: str) -> None:
 
 def _open_split(root: str, target: str, split: str = "test") -> TarIndex:
     folder = Path(root) / split
-    count = "".join(_read_lines(folder / "nshards.txt"))
-    if not count.isdigit() or int(count) == 0:
+    count = " ".join(_read_lines(folder / "nshards.txt"))
+    if not count.isdecimal() or int(count) == 0:
         raise InputError(f"{folder / 'nshards.txt'}: holds {count[:20]!r}, not a number of shards")
     shards = [folder / f"{number}.tar" for number in range(int(count))]
     index = TarIndex(shards, {"image": IMAGE_EXTENSIONS, target: (target,)})
@@ -93,8 +93,13 @@ def _open_split(root: str, target: str, split: str = "test") -> TarIndex:
 def _read_lines(path: Path) -> list[str]:
     if not path.is_file():
         raise InputError(f"{path}: missing; a CLIP_benchmark data set has this file")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    lines = [line for line in lines if line]
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not UTF-8 text") from None
+    lines = [line.strip() for line in text.rstrip().splitlines()]
     if not lines:
         raise InputError(f"{path}: is empty")
+    if "" in lines:
+        raise InputError(f"{path}: line {lines.index('') + 1} is blank")
     return lines

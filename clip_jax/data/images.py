@@ -13,6 +13,8 @@ import simplejpeg
 from clip_jax.data.samples import Image
 
 BICUBIC = PIL.Image.Resampling.BICUBIC
+UNREADABLE = (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError)
+"""What decoding a damaged picture raises."""
 
 
 def load_image(image: Image) -> PIL.Image.Image:
@@ -62,6 +64,6 @@ def decode_for_crop(image: Image, size: int, min_area: float) -> PIL.Image.Image
         try:
             pixels = simplejpeg.decode_jpeg(image, "RGB", min_height=enough, min_width=enough)
             return PIL.Image.fromarray(pixels)
-        except ValueError:  # CMYK and other rarities
+        except ValueError:  # slight damage, which Pillow tolerates
             pass
     return load_image(image).convert("RGB")

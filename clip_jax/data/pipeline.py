@@ -5,13 +5,14 @@ can be asked for directly: a run's position in its data is how many batches it h
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grain
 import numpy as np
 
-from clip_jax.data.images import center_crop, load_image, random_crop
-from clip_jax.data.samples import ImageSource, Pair, PairSource
+from clip_jax.data.augment import Augment
+from clip_jax.data.images import UNREADABLE, center_crop, load_image
+from clip_jax.data.samples import Image, ImageSource, Pair, PairSource
 from clip_jax.data.tokenizers import Tokenizer
 from clip_jax.errors import InputError
 
@@ -30,7 +31,7 @@ class Batches:
     batch_size: int
     """Pairs a batch over all processes."""
     seed: int
-    min_crop_area: float = 1.0
+    augment: Augment = field(default_factory=Augment)
     threads: int = 2
     process: int = 0
     processes: int = 1
@@ -53,10 +54,10 @@ class Batches:
 
     def _prepare(self, pair: Pair, rng: np.random.Generator) -> tuple[np.ndarray, str]:
         try:
-            image = random_crop(pair.image, self.image_size, self.min_crop_area, rng)
-        except (OSError, ValueError, SyntaxError) as error:
+            image = self.augment.image(pair.image, self.image_size, rng)
+        except UNREADABLE as error:
             raise InputError(f"{pair.key}: unreadable image ({error})") from error
-        return image, pair.caption
+        return image, self.augment.caption(pair.caption, rng)
 
     def _assemble(self, samples: list[tuple[np.ndarray, str]]) -> dict[str, np.ndarray]:
         images, captions = zip(*samples, strict=True)
@@ -64,10 +65,14 @@ class Batches:
 
 
 def image_batches(source: ImageSource, image_size: int, batch_size: int) -> Iterator[np.ndarray]:
-    """All images in order, preprocessed for evaluation: uint8 [n, size, size, 3], the last short."""
+    """All images in order, preprocessed for evaluation: uint8 [n, size, size, 3]."""
 
-    def prepare(image: bytes | np.ndarray) -> np.ndarray:
-        return center_crop(load_image(image), image_size)
+    def prepare(index: int, image: Image) -> np.ndarray:
+        try:
+            return center_crop(load_image(image), image_size)
+        except UNREADABLE as error:
+            raise InputError(f"image {index} of the set is unreadable ({error})") from error
 
-    dataset = grain.MapDataset.source(source).map(prepare).batch(batch_size, batch_fn=np.stack)
-    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
+    dataset = grain.MapDataset.source(source).map_with_index(prepare)
+    options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+    return iter(dataset.batch(batch_size, batch_fn=np.stack).to_iter_dataset(options))

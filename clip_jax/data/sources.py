@@ -23,11 +23,17 @@ def parse_spec(spec: str) -> tuple[str, str]:
     if colon and kind in KINDS:
         if kind == "scenes" and rest:
             raise InputError(f"{spec}: scenes: takes nothing after the colon")
+        if kind == "wds" and not rest:
+            raise InputError("wds: needs a path: wds:shards/{00..31}.tar")
         return kind, rest
     if ".tar" in spec or Path(spec).is_dir():
         return "wds", spec
-    if Path(spec).exists() or not colon:
-        raise InputError(f"{spec}: no such data; give wds:PATH (tar shards) or scenes:")
+    if Path(spec).exists():
+        raise InputError(f"{spec}: neither a .tar nor a directory; give wds:PATH or scenes:")
+    if not colon:
+        raise InputError(
+            f"{spec or 'no data'}: no such data; give wds:PATH (tar shards) or scenes:"
+        )
     raise InputError(f"{spec}: unknown kind of data {kind!r}; known are wds:PATH and scenes:")
 
 

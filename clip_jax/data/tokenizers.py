@@ -29,7 +29,11 @@ class Tokenizer(Protocol):
 
 
 def clean(text: str) -> str:
-    """Undo HTML escapes (twice: captions are often escaped so) and collapse white space."""
+    """Undo HTML escapes (twice: captions are often escaped so) and collapse white space.
+
+    Lone surrogates, which JSON can hold and UTF-8 cannot, become question marks.
+    """
+    text = text.encode("utf-8", errors="replace").decode("utf-8")
     return re.sub(r"\s+", " ", html.unescape(html.unescape(text))).strip()
 
 
@@ -72,33 +76,47 @@ class SentencePieceTokenizer:
     def load(cls, path: Path, context_length: int) -> "SentencePieceTokenizer":
         """Read a SentencePiece .model file whose id 0 is padding."""
         try:
-            return cls(path.read_bytes(), context_length)
+            model = path.read_bytes()
+            # SentencePiece takes nothing at all for a model.
+            tokenizer = cls(model or b"empty", context_length)
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}") from None
         except RuntimeError:
             raise InputError(f"{path}: not a SentencePiece model") from None
+        if tokenizer._processor.pad_id() != 0:
+            raise InputError(f"{path}: id 0 is not padding; train the vocabulary with pad_id=0")
+        return tokenizer
 
 
 def train_sentencepiece(
     captions: Iterable[str], vocab_size: int, context_length: int
 ) -> SentencePieceTokenizer:
-    """A unigram vocabulary of at most vocab_size ids, fitted to captions and case-folded."""
+    """A byte-pair vocabulary of at most vocab_size ids, fitted to captions and case-folded."""
     texts = [text for text in map(clean, captions) if text]
     if not texts:
         raise InputError("no caption to train a vocabulary on: every caption is empty")
     model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts),
-        model_writer=model,
-        vocab_size=vocab_size - 2,
-        hard_vocab_limit=False,
-        character_coverage=1.0,
-        byte_fallback=False,
-        normalization_rule_name="nmt_nfkc_cf",
-        pad_id=0,
-        unk_id=1,
-        bos_id=-1,
-        eos_id=-1,
-        minloglevel=2,
-    )
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=model,
+            vocab_size=vocab_size - 2,
+            model_type="bpe",
+            hard_vocab_limit=False,
+            character_coverage=1.0,
+            byte_fallback=False,
+            normalization_rule_name="nmt_nfkc_cf",
+            pad_id=0,
+            unk_id=1,
+            bos_id=-1,
+            eos_id=-1,
+            minloglevel=2,
+        )
+    except RuntimeError:
+        characters = len(set("".join(texts)))
+        raise InputError(
+            f"these captions give no vocabulary of {vocab_size} ids: it takes visible text of at "
+            f"most 4192 bytes a caption, and one id for each of their {characters} different "
+            "characters; see --data.vocab-size"
+        ) from None
     return SentencePieceTokenizer(model.getvalue(), context_length)

@@ -15,6 +15,9 @@ from braceexpand import braceexpand
 from clip_jax.data.samples import Pair
 from clip_jax.errors import InputError
 
+CAPTIONS_TRIED = 100
+"""Captions of which at least one must hold something."""
+
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 
 
@@ -78,20 +81,27 @@ def _read_members(shard: Path) -> dict[str, dict[str, tuple[int, int]]]:
     try:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
-                if not member.isfile():
+                if not member.isfile() or member.issparse():
                     continue
                 folder, _, name = member.name.rpartition("/")
                 stem, _, extension = name.partition(".")
                 sample = samples.setdefault(f"{folder}/{stem}" if folder else stem, {})
                 sample.setdefault(extension.lower(), (member.offset_data, member.size))
-            end = max((sum(place) for s in samples.values() for place in s.values()), default=0)
+            whole = _is_end(shard, tar.offset)
     except FileNotFoundError:
         raise InputError(f"{shard}: no such file") from None
-    except (tarfile.TarError, OSError) as error:
+    except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
         raise InputError(f"{shard}: not a readable, uncompressed tar ({error})") from None
-    if end > shard.stat().st_size:
-        raise InputError(f"{shard}: the tar is cut off; fetch it again or leave it out")
+    if not whole:
+        raise InputError(f"{shard}: the tar is cut off or damaged; fetch it again or leave it out")
     return samples
+
+
+def _is_end(shard: Path, offset: int) -> bool:
+    """Whether a tar ends here, with a block of zeros; tarfile also stops at a broken header."""
+    with open(shard, "rb") as file:
+        file.seek(offset)
+        return file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
 
 
 def find_shards(path: str) -> list[str]:
@@ -101,7 +111,10 @@ def find_shards(path: str) -> list[str]:
         if not shards:
             raise InputError(f"{path}: no .tar in this directory")
         return shards
-    shards = list(braceexpand(path))
+    try:
+        shards = list(braceexpand(path))
+    except ValueError:
+        raise InputError(f"{path}: a brace is not closed; write shards/{{00..31}}.tar") from None
     missing = [shard for shard in shards if not Path(shard).is_file()]
     if missing:
         raise InputError(f"{missing[0]}: no such file or directory")
@@ -120,6 +133,8 @@ class WebDatasetPairs:
                 f"{path}: no sample with an image ({', '.join(IMAGE_EXTENSIONS)}) and a caption "
                 f'(.txt, or .json with "caption"); most lack the {lacking}'
             )
+        if not any(self.caption(i) for i in range(min(len(self), CAPTIONS_TRIED))):
+            raise InputError(f"{path}: the caption files hold no caption (first {CAPTIONS_TRIED})")
 
     def __len__(self) -> int:
         return len(self._index)

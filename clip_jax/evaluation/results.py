@@ -8,6 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from clip_jax.errors import InputError
+
 
 @dataclass(frozen=True)
 class Result:
@@ -31,8 +33,11 @@ class Result:
 
 def write_result(result: Result, path: Path) -> None:
     """Write a result's JSON, creating the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(result.to_json() + "\n")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(result.to_json() + "\n")
+    except OSError as error:
+        raise InputError(f"{path}: cannot write the result there ({error.strerror})") from None
 
 
 def print_results(results: Sequence[Result]) -> None:

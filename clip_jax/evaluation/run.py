@@ -47,8 +47,11 @@ def evaluate_all(
     done = [run_zeroshot(model, str(workdir), spec) for spec in zeroshot]
     done += [run_retrieval(model, str(workdir), spec) for spec in retrieval]
     results = [result for result, _ in done]
-    for result in results:
-        write_result(result, workdir / "results" / f"{result.dataset}-{result.task}.json")
+    names = [f"{result.dataset}-{result.task}" for result in results]
+    for number, (name, result) in enumerate(zip(names, results, strict=True)):
+        again = names[:number].count(name)  # sets in different folders may share a name
+        file = f"{name}-{again + 1}.json" if again else f"{name}.json"
+        write_result(result, workdir / "results" / file)
     print_results(results)
     draw_similarity(model, done[0][1], workdir / "similarity.png")
     return results

@@ -55,9 +55,7 @@ def draw_similarity(model: Model, examples: list[Example], path: Path) -> None:
     axes.imshow(cosines, cmap="viridis")
     for row, column in np.ndindex(count, count):
         shade = "black" if cosines[row, column] > np.percentile(cosines, 70) else "white"
-        axes.text(
-            column, row, f"{cosines[row, column]:.2f}", ha="center", va="center", color=shade
-        )
+        axes.text(column, row, f"{cosines[row, column]:.2f}", ha="center", va="center", color=shade)
     axes.set_yticks(range(count), [shorten(text) for text in texts])
     axes.set_xticks([])
     for column, picture in enumerate(pixels):

@@ -18,9 +18,9 @@ Array = jax.Array
 class CLIP(nn.Module):
     """Image and text tower with the log-temperature of the contrastive loss.
 
-        model = CLIP(config)
-        params = model.init(key, images, tokens)["params"]
-        image, text, scale = model.apply({"params": params}, images, tokens)
+    model = CLIP(config)
+    params = model.init(key, images, tokens)["params"]
+    image, text, scale = model.apply({"params": params}, images, tokens)
     """
 
     config: CLIPConfig

@@ -28,12 +28,8 @@ class TextTransformer(nn.Module):
         """
         c, dtype = self.config, jnp.dtype(self.compute.dtype)
         embedding = self.param("token_embedding", init.normal(0.02), (c.vocab_size, c.width))
-        positions = self.param(
-            "position_embedding", init.normal(0.01), (c.context_length, c.width)
-        )
-        projection = self.param(
-            "projection", init.normal(c.width**-0.5), (c.width, self.embed_dim)
-        )
+        positions = self.param("position_embedding", init.normal(0.01), (c.context_length, c.width))
+        projection = self.param("projection", init.normal(c.width**-0.5), (c.width, self.embed_dim))
 
         x = (embedding[tokens] + positions[: tokens.shape[1]]).astype(dtype)
         x = Transformer(

@@ -179,21 +179,27 @@ class Transformer(nn.Module):
     def __call__(self, x: Array, read: Array) -> Array:
         """x [B, T, D] and read [B], the position to read -> [B, D]."""
         block = Block(
-            self.heads, self.causal, self.activation, self.initial, self.compute.attention, parent=None
+            self.heads,
+            self.causal,
+            self.activation,
+            self.initial,
+            self.compute.attention,
+            parent=None,
         )
+        apply: Callable[..., Any] = block.apply
 
         def init_layers(key: Array) -> Any:
             sample = jnp.zeros((1, 1, x.shape[-1]), x.dtype)
             keys = jax.random.split(key, self.layers)
             return jax.vmap(lambda key: block.init(key, sample)["params"])(keys)
 
-        def apply_layer(x: Array, params: Any) -> tuple[Array, None]:
-            return block.apply({"params": params}, x), None
+        def layer(x: Array, params: Any) -> tuple[Array, None]:
+            return apply({"params": params}, x), None
 
         before, last = split_layers(self.param("blocks", init_layers), self.layers - 1)
-        step = rematerialised(apply_layer, self.compute.remat)
+        step = rematerialised(layer, self.compute.remat)
         x, _ = jax.lax.scan(step, x, before, unroll=self.compute.unroll)
-        return block.apply({"params": jax.tree.map(lambda p: p[0], last)}, x, read)[:, 0]
+        return apply({"params": jax.tree.map(lambda p: p[0], last)}, x, read)[:, 0]
 
 
 def rematerialised(function: Callable, policy: str) -> Callable:
@@ -206,10 +212,11 @@ def rematerialised(function: Callable, policy: str) -> Callable:
 
 def split_layers(stacked: Any, count: int) -> tuple[Any, Any]:
     """Cut a tree of [L, ...] arrays into its first `count` layers and the rest."""
-    leaves, treedef = jax.tree.flatten(stacked)
     # lax.split's gradient is one concatenation; that of two slices is two padded sums.
-    halves = [jax.lax.split(leaf, (count, leaf.shape[0] - count)) for leaf in leaves]
-    return treedef.unflatten([h[0] for h in halves]), treedef.unflatten([h[1] for h in halves])
+    halves = jax.tree.map(
+        lambda leaf: tuple(jax.lax.split(leaf, (count, len(leaf) - count))), stacked
+    )
+    return tuple(jax.tree.transpose(jax.tree.structure(stacked), None, halves))
 
 
 def take_token(x: Array, position: Array) -> Array:

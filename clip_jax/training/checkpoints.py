@@ -36,9 +36,7 @@ class Checkpoints:
 
     def save(self, step: int, state: TrainState, run: dict[str, Any]) -> None:
         """Save the state after `step` updates, and a JSON object that describes the run."""
-        items = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run)
-        )
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run))
         self._manager.save(step, args=items, force=True)
 
     def close(self) -> None:

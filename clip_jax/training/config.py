@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from clip_jax.data.augment import Augment
 from clip_jax.errors import InputError
 from clip_jax.models.config import CLIPConfig, Compute, check_config
 from clip_jax.parallel.mesh import MeshConfig
@@ -19,8 +20,8 @@ class DataConfig:
     """SentencePiece .model file; by default a vocabulary is trained on the captions."""
     vocab_size: int = 8192
     """Most token ids of a vocabulary that is trained here."""
-    min_crop_area: float = 0.9
-    """Smallest area of the random square crop, as a share of the largest square."""
+    augment: Augment = field(default_factory=Augment)
+    """What is changed at random."""
     threads: int = 2
     """Threads that decode and crop ahead of the device."""
 
@@ -124,8 +125,13 @@ def check_train_config(config: TrainConfig) -> None:
             raise InputError(f"{name} must be at least 1, got {value}")
     if config.batch_size < 2:
         raise InputError(f"batch_size must be at least 2 to have a negative: {config.batch_size}")
-    if not 0 < config.data.min_crop_area <= 1:
-        raise InputError(f"data.min_crop_area must be in (0, 1], got {config.data.min_crop_area}")
+    if not 0 < config.data.augment.min_crop_area <= 1:
+        raise InputError(
+            f"data.augment.min_crop_area must be in (0, 1], got {config.data.augment.min_crop_area}"
+        )
+    for template in config.data.augment.templates:
+        if "{c}" not in template:
+            raise InputError(f"data.augment.templates: {template!r} has no {{c}} for the caption")
     if config.optimizer.warmup_steps >= config.steps:
         raise InputError(
             f"optimizer.warmup_steps {config.optimizer.warmup_steps} leaves nothing of "

@@ -44,8 +44,8 @@ def train(config: TrainConfig) -> Model:
     check_train_config(config)
     mesh = make_mesh(config.mesh)
     check_batch(config, mesh)
-    workdir = make_workdir(config.workdir)
     source = open_pairs(config.data.train, config.model.image.image_size)
+    workdir = make_workdir(config.workdir)
     with contextlib.closing(Checkpoints(workdir, config.checkpoint)) as checkpoints:
         start = checkpoints.latest() or 0
         if start:
@@ -97,7 +97,7 @@ class Run:
             image_size=self.config.model.image.image_size,
             batch_size=self.config.batch_size,
             seed=self.config.seed,
-            min_crop_area=self.config.data.min_crop_area,
+            augment=self.config.data.augment,
             threads=self.config.data.threads,
             process=jax.process_index(),
             processes=jax.process_count(),

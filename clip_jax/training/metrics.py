@@ -27,7 +27,7 @@ class MetricsWriter:
         if path.exists():
             lines = [line for line in read_metrics(path) if line["step"] <= start_step]
             path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        self._file = open(path, "a", buffering=1)
+        self._file = path.open("a", buffering=1)
         self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:

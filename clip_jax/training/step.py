@@ -31,8 +31,10 @@ def make_train_step(
     over the data axes; T may differ from call to call, each new one being compiled once.
     """
 
+    apply: Callable[..., Any] = model.apply
+
     def loss_of(params: Any, batch: dict[str, jax.Array]) -> jax.Array:
-        image, text, scale = model.apply({"params": params}, batch["images"], batch["tokens"])
+        image, text, scale = apply({"params": params}, batch["images"], batch["tokens"])
         return contrastive_loss(image, text, scale, mesh=mesh)
 
     def train_step(

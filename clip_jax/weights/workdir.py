@@ -1,8 +1,8 @@
 """The format of a train.py workdir: where things lie, and reading a model from it.
 
-    checkpoints/STEP/state     parameters, optimizer state, step (Orbax)
-    checkpoints/STEP/run       JSON: the recipe, the model's architecture, the position in the data
-    tokenizer.model            the vocabulary (SentencePiece)
+checkpoints/STEP/state     parameters, optimizer state, step (Orbax)
+checkpoints/STEP/run       JSON: the recipe, the model's architecture, the position in the data
+tokenizer.model            the vocabulary (SentencePiece)
 """
 
 import dataclasses

@@ -1,0 +1,136 @@
+"""Training speed beside open_clip: the same model, weights, pairs and batch on the same device.
+
+    python benchmarks/train_step.py configs/clipart.py --peer-python PATH
+
+PATH is the Python of an environment with open_clip and torch. The two run alternately (A B B A),
+each in its own process; that both compute the same loss on the same weights is checked first.
+Prints samples per second of each and their ratio, and writes them to --output as JSON.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from clip_jax.commandline import load_recipe
+from clip_jax.training import TrainConfig
+
+PEER = Path(__file__).with_name("train_step_peer.py")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipe", nargs="?")
+    parser.add_argument("--peer-python", default=sys.executable)
+    parser.add_argument("--seconds", type=float, default=20, help="of each of the four turns")
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--turn", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.turn is not None:
+        print(json.dumps(time_ours(arguments.turn, arguments.seconds)))
+        return
+    config = load_recipe(arguments.recipe, TrainConfig)
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder)
+        write_inputs(config, files)
+        ours = [sys.executable, __file__, "--turn", folder]
+        peer = [arguments.peer_python, str(PEER), folder]
+        turns = [peer, ours, ours, peer]  # the peer first: it makes the weights
+        results = [take_turn(turn, arguments.seconds) for turn in turns]
+    report(results, arguments.recipe, arguments.output)
+
+
+def write_inputs(config: TrainConfig, files: Path) -> None:
+    """The architecture and real batches, for both sides."""
+    from clip_jax.data.pipeline import Batches
+    from clip_jax.data.sources import open_pairs
+    from clip_jax.training.loop import workdir_tokenizer
+    from clip_jax.weights.workdir import config_to_json
+
+    source = open_pairs(config.data.train, config.model.image.image_size)
+    tokenizer = workdir_tokenizer(config, files, source)
+    model = config_to_json(config.model)
+    model["text"]["vocab_size"] = tokenizer.vocab_size
+    (files / "model.json").write_text(json.dumps(model))
+    size = config.model.image.image_size
+    batches = Batches(source, tokenizer, size, config.batch_size, seed=0).start_at(0)
+    chosen = [next(batches) for _ in range(4)]
+    np.savez(
+        files / "batches.npz",
+        images=np.stack([batch["images"] for batch in chosen]),
+        tokens=np.stack([batch["tokens"] for batch in chosen]),
+    )
+
+
+def take_turn(command: list[str], seconds: float) -> dict[str, float]:
+    """Run one side; it prints a JSON object on its last line."""
+    done = subprocess.run([*command, "--seconds", str(seconds)], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def time_ours(files: Path, seconds: float) -> dict[str, float]:
+    """This project's step: loss on the peer's weights, then samples per second."""
+    import time
+
+    import jax
+
+    from clip_jax import Compute
+    from clip_jax.models.clip import CLIP
+    from clip_jax.parallel.mesh import MeshConfig, make_mesh, put_batch
+    from clip_jax.training.config import OptimizerConfig
+    from clip_jax.training.optimizer import learning_rate_schedule, make_optimizer
+    from clip_jax.training.state import init_state
+    from clip_jax.training.step import make_train_step
+    from clip_jax.weights.openai import params_from_openai
+    from clip_jax.weights.workdir import config_from_json
+
+    config = config_from_json(json.loads((files / "model.json").read_text()))
+    model, mesh = CLIP(config, Compute(unroll=True)), make_mesh(MeshConfig())
+    settings = OptimizerConfig(warmup_steps=10)
+    optimizer, schedule = make_optimizer(settings, 1000), learning_rate_schedule(settings, 1000)
+    state = init_state(model, optimizer, mesh, seed=0)
+    weights = params_from_openai(dict(np.load(files / "weights.npz")), config)
+    placed = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), weights, state.params)
+    state = state.replace(params=placed)
+    step = make_train_step(model, optimizer, schedule, mesh)
+    arrays = np.load(files / "batches.npz")
+    batches = [
+        {"images": images, "tokens": tokens}
+        for images, tokens in zip(arrays["images"], arrays["tokens"], strict=True)
+    ]
+    state, metrics = step(state, put_batch(batches[0], mesh))
+    loss = float(metrics["loss"])
+    count, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < seconds:
+        state, metrics = step(state, put_batch(batches[count % len(batches)], mesh))
+        jax.block_until_ready(metrics)
+        count += 1
+    return {"loss": loss, "samples_per_second": count * len(batches[0]["tokens"]) / elapsed}
+
+
+def report(results: list[dict[str, float]], recipe: str, output: Path | None) -> None:
+    """Print and write the medians, after checking that the losses agree."""
+    peer_loss, our_loss = results[0]["loss"], results[1]["loss"]
+    if abs(our_loss - peer_loss) > 1e-4 * peer_loss:
+        sys.exit(f"the losses differ: {our_loss} here, {peer_loss} there; nothing to compare")
+    rates = [result["samples_per_second"] for result in results]
+    peer = statistics.median([rates[0], rates[3]])
+    ours = statistics.median(rates[1:3])
+    print(f"first loss      {our_loss:.6f} here, {peer_loss:.6f} there")
+    print(f"open_clip       {peer:8.1f} samples/s   ({rates[0]:.1f}, {rates[3]:.1f})")
+    print(f"clip_jax        {ours:8.1f} samples/s   ({rates[1]:.1f}, {rates[2]:.1f})")
+    print(f"ratio           {ours / peer:8.2f}")
+    if output is not None:
+        values = {"recipe": recipe, "open_clip": peer, "clip_jax": ours, "ratio": ours / peer}
+        output.write_text(json.dumps(values, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

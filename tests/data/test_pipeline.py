@@ -1,0 +1,189 @@
+"""The order of batches: complete, shuffled, and the same however the work is divided."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from shards import encode, number_of, smooth, solid, write_pairs
+
+from clip_jax.data.augment import Augment
+from clip_jax.data.pipeline import Batches, image_batches
+from clip_jax.data.samples import Pair
+from clip_jax.data.webdataset import WebDatasetPairs
+from clip_jax.errors import InputError
+
+
+class NumberTokenizer:
+    """Captions "7" -> rows [98, 7, 99]."""
+
+    vocab_size = 100
+    context_length = 3
+
+    def __call__(self, texts, truncate=False):
+        return np.array([[98, int(text), 99] for text in texts], np.int32)
+
+
+class Photographs:
+    """Pairs of a picture in which every crop differs, and its number."""
+
+    def __init__(self, count, broken=()):
+        self._count = count
+        self._broken = broken
+        self._content = encode(smooth((40, 30)), "jpeg")
+
+    def __len__(self):
+        return self._count
+
+    def __getitem__(self, index):
+        content = b"not an image" if index in self._broken else self._content
+        return Pair(f"photographs:{index}", content, str(index))
+
+    def caption(self, index):
+        return str(index)
+
+
+def batches(source, batch_size=4, **options):
+    options = {"seed": 0, "augment": Augment(min_crop_area=0.3)} | options
+    return Batches(source, NumberTokenizer(), image_size=8, batch_size=batch_size, **options)
+
+
+def take(count, iterator):
+    """The next batches as one: images and caption numbers."""
+    parts = list(itertools.islice(iterator, count))
+    images = np.concatenate([part["images"] for part in parts])
+    return images, np.concatenate([part["tokens"][:, 1] for part in parts])
+
+
+def assert_equal(actual, expected):
+    for a, e in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(a, e)
+
+
+def test_batches_are_pixels_and_tokens_that_belong_together(tmp_path):
+    captions = [str(number) for number in range(10)]
+    source = WebDatasetPairs(str(write_pairs(tmp_path / "a.tar", captions)))
+    for batch in itertools.islice(batches(source).start_at(0), 5):
+        assert batch["images"].shape == (4, 8, 8, 3)
+        assert batch["images"].dtype == np.uint8
+        assert batch["tokens"].shape == (4, 3)
+        assert batch["tokens"].dtype == np.int32
+        assert [number_of(image) for image in batch["images"]] == list(batch["tokens"][:, 1])
+
+
+@pytest.mark.parametrize("batch_size", [4, 5, 24])
+def test_every_pair_comes_once_an_epoch(batch_size):
+    pairs = 12
+    _, order = take(10, batches(Photographs(pairs), batch_size).start_at(0))
+    for start in range(0, len(order) - pairs + 1, pairs):
+        assert sorted(order[start : start + pairs]) == list(range(pairs))
+
+
+def test_epochs_and_seeds_are_shuffled_apart():
+    pairs = 50
+    orders = []
+    for seed in (0, 1):
+        _, order = take(4, batches(Photographs(pairs), 25, seed=seed).start_at(0))
+        orders += [order[:pairs], order[pairs:]]
+    for a, b in itertools.combinations([*orders, np.arange(pairs)], 2):
+        assert (a != b).mean() > 0.5
+
+
+def test_crops_differ_between_epochs():
+    images, order = take(4, batches(Photographs(4)).start_at(0))
+    shown = images[order == 2]
+    assert len(shown) == 4
+    assert all((a != b).any() for a, b in itertools.combinations(shown, 2))
+
+
+def test_the_same_seed_gives_the_same_batches():
+    source = Photographs(10)
+    assert_equal(take(6, batches(source).start_at(0)), take(6, batches(source).start_at(0)))
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_threads_do_not_matter(threads):
+    source = Photographs(10)
+    expected = take(6, batches(source, threads=2).start_at(0))
+    assert_equal(take(6, batches(source, threads=threads).start_at(0)), expected)
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_share_every_batch(processes):
+    source, size = Photographs(10), 8
+    parts = [
+        batches(source, size, process=process, processes=processes).start_at(0)
+        for process in range(processes)
+    ]
+    for whole in itertools.islice(batches(source, size).start_at(0), 4):
+        shares = [next(part) for part in parts]
+        for name in ("images", "tokens"):
+            assert all(len(share[name]) == size // processes for share in shares)
+            joined = np.concatenate([share[name] for share in shares])
+            np.testing.assert_array_equal(joined, whole[name])
+
+
+@pytest.mark.parametrize("start", [0, 1, 2, 3, 7, 11])
+def test_a_run_can_start_anywhere(start):
+    """Ten pairs in fours: batch 2 lies across the end of the first epoch."""
+    source = Photographs(10)
+    images, order = take(14, batches(source).start_at(0))
+    expected = images[4 * start :], order[4 * start :]
+    assert_equal(take(14 - start, batches(source).start_at(start)), expected)
+
+
+def test_processes_can_start_anywhere_too():
+    source = Photographs(10)
+    _, order = take(6, batches(source).start_at(0))
+    _, share = take(2, batches(source, process=1, processes=2).start_at(4))
+    assert list(share) == [*order[18:20], *order[22:24]]
+
+
+def test_an_unreadable_image_is_named():
+    with pytest.raises(InputError, match="photographs:3: unreadable image") as caught:
+        take(3, batches(Photographs(4, broken=(3,))).start_at(0))
+    assert "\n" not in str(caught.value)
+
+
+def test_flipping_mirrors_half_of_the_crops():
+    source = Photographs(40)
+    plain, order = take(20, batches(source).start_at(0))
+    flipped, same_order = take(
+        20, batches(source, augment=Augment(min_crop_area=0.3, flip=True)).start_at(0)
+    )
+    np.testing.assert_array_equal(order, same_order)
+    kept = (flipped == plain).all(axis=(1, 2, 3))
+    mirrored = (flipped == plain[:, :, ::-1]).all(axis=(1, 2, 3))
+    assert (kept != mirrored).all()
+    assert 0.25 < mirrored.mean() < 0.75
+
+
+def test_tags_are_sampled_into_batches():
+    """Captions "0,50" to "9,59", of which the tokenizer here takes single numbers apart."""
+
+    class Tags(Photographs):
+        def __getitem__(self, index):
+            return replace(super().__getitem__(index), caption=f"{index},{index + 50}")
+
+    class FirstTag(NumberTokenizer):
+        def __call__(self, texts, truncate=False):
+            return super().__call__([text.split(",")[0] for text in texts])
+
+    whole = replace(batches(Tags(10)), tokenizer=FirstTag())
+    assert set(take(10, whole.start_at(0))[1]) == set(range(10))
+    firsts = take(10, replace(whole, augment=Augment(sample_tags=True)).start_at(0))[1]
+    assert set(firsts % 50) == set(range(10))
+    assert 0.25 < (firsts >= 50).mean() < 0.75
+
+
+def test_evaluation_images_come_once_in_order():
+    images = [encode(solid(number)) for number in range(11)]
+    parts = list(image_batches(images, 8, 4))
+    assert [part.shape for part in parts] == [(4, 8, 8, 3), (4, 8, 8, 3), (3, 8, 8, 3)]
+    assert [number_of(image) for part in parts for image in part] == list(range(11))
+
+
+def test_an_unreadable_evaluation_image_is_numbered():
+    images = [encode(solid(0)), b"not an image"]
+    with pytest.raises(InputError, match="image 1 of the set is unreadable"):
+        list(image_batches(images, 8, 4))

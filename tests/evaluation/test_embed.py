@@ -1,0 +1,88 @@
+"""Embedding in batches gives what embedding one by one gives, in order."""
+
+import numpy as np
+import pytest
+from shards import encode, smooth, solid
+
+from clip_jax.data.images import load_image
+from clip_jax.evaluation.embed import embed_images, embed_texts, pad_rows
+
+TEXTS = [
+    "a photo of a cat",
+    "dog",
+    "",
+    "the quick brown fox jumps over the lazy dog",
+    "a red circle",
+    "there is a green tree",
+    "a blue square left of the house",
+    "cat",
+    "house",
+    "fox",
+]
+# Floats differ a little with the shape of a batch; one row and the next, 100 times as much.
+CLOSE = 1e-5
+
+
+def pictures():
+    sizes = [(20, 30), (16, 16), (40, 17)]
+    content = [encode(smooth(size), "jpeg") for size in sizes]
+    return content + [encode(solid(number * 35)) for number in range(7)]
+
+
+def unit(row):
+    return row / np.linalg.norm(row)
+
+
+@pytest.fixture(scope="module")
+def one_by_one(model):
+    """Each picture alone, preprocessed as float and normalised by numpy."""
+    rows = [model.encode_image(model.preprocess(load_image(p)))[0] for p in pictures()]
+    return np.stack([unit(np.asarray(row)) for row in rows])
+
+
+@pytest.mark.parametrize("batch_size", [3, 7, 10, 64])
+def test_images_in_any_batch_size(model, one_by_one, batch_size):
+    done = []
+    embedded = embed_images(model, pictures(), batch_size, done.append)
+    assert embedded.dtype == np.float32
+    np.testing.assert_allclose(embedded, one_by_one, atol=CLOSE)
+    assert np.abs(one_by_one[3:] - one_by_one[2:-1]).max(axis=1).min() > 100 * CLOSE
+    assert sum(done) == 10
+    assert set(done[:-1]) <= {batch_size}
+
+
+@pytest.mark.parametrize("batch_size", [3, 7, 256])
+def test_texts_in_any_batch_size(model, batch_size):
+    tokens = model.tokenize(TEXTS, truncate=True)
+    rows = [unit(np.asarray(model.encode_text(row[None])[0])) for row in tokens]
+    embedded = embed_texts(model, TEXTS, batch_size)
+    assert embedded.dtype == np.float32
+    np.testing.assert_allclose(embedded, rows, atol=CLOSE)
+    assert np.abs(np.diff(rows, axis=0)).max(axis=1).min() > 100 * CLOSE
+
+
+def test_short_texts_run_at_a_short_length(model, monkeypatch):
+    lengths = []
+    encode_text = model.encode_text
+
+    def spy(tokens, normalize=False):
+        lengths.append(tokens.shape[1])
+        return encode_text(tokens, normalize)
+
+    monkeypatch.setattr(type(model), "encode_text", lambda self, *a, **k: spy(*a, **k))
+    embed_texts(model, ["cat", "dog"])
+    embed_texts(model, TEXTS)
+    assert lengths == [8, model.config.text.context_length]
+
+
+def test_long_texts_are_cut(model):
+    long = "the quick brown fox jumps over the lazy dog " * 5
+    np.testing.assert_allclose(
+        embed_texts(model, [long]), embed_texts(model, [long + "house"]), atol=CLOSE
+    )
+
+
+def test_pad_rows_repeats_the_last():
+    rows = np.array([[1, 2], [3, 4]])
+    assert pad_rows(rows, 4).tolist() == [[1, 2], [3, 4], [3, 4], [3, 4]]
+    assert pad_rows(rows, 2).tolist() == rows.tolist()

@@ -1,0 +1,181 @@
+"""Whole runs on a few pictures: what they leave behind, that they continue, what they refuse."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import clip_jax
+from clip_jax import CLIPConfig, InputError, TextConfig, ViTConfig
+from clip_jax.data.augment import Augment
+from clip_jax.parallel.mesh import MeshConfig
+from clip_jax.training import (
+    CheckpointConfig,
+    DataConfig,
+    EvaluationConfig,
+    OptimizerConfig,
+    TrainConfig,
+    train,
+)
+from clip_jax.training.checkpoints import Checkpoints
+from clip_jax.training.metrics import StepLogger, read_metrics
+
+RECIPE = TrainConfig(
+    model=CLIPConfig(
+        embed_dim=16,
+        image=ViTConfig(image_size=16, patch_size=8, width=16, layers=2, heads=2),
+        text=TextConfig(width=16, layers=2, heads=2, context_length=16),
+    ),
+    data=DataConfig(vocab_size=64, augment=Augment(min_crop_area=0.8)),
+    optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=2),
+    steps=6,
+    batch_size=8,
+    mesh=MeshConfig(data=2, fsdp=2, tensor=2),
+    checkpoint=CheckpointConfig(every=2, keep=2),
+    log_every=1,
+)
+
+
+def recipe(workdir, **changes):
+    return dataclasses.replace(RECIPE, workdir=str(workdir), **changes)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that nothing disturbed, with its model."""
+    workdir = tmp_path_factory.mktemp("run") / "work"
+    evaluation = EvaluationConfig(retrieval=("scenes:",))
+    return workdir, train(recipe(workdir, evaluation=evaluation))
+
+
+def loss_lines(workdir):
+    return {line["step"]: line["loss"] for line in read_metrics(workdir / "metrics.jsonl")}
+
+
+def train_interrupted(monkeypatch, config, step):
+    """Train, and stop after `step` updates as Ctrl-C would."""
+    push = StepLogger.push
+
+    def interrupted(self, number, metrics):
+        push(self, number, metrics)
+        if number == step:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StepLogger, "push", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+
+
+def test_a_run_leaves_metrics_checkpoints_results_and_pictures(finished):
+    workdir, _ = finished
+    lines = read_metrics(workdir / "metrics.jsonl")
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    required = {"loss", "logit_scale", "learning_rate", "samples_per_second", "samples_seen"}
+    assert all(required <= line.keys() for line in lines)
+    assert lines[-1]["samples_seen"] == 48
+    assert sorted(int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*")) == [4, 6]
+    result = json.loads((workdir / "results" / "scenes-zeroshot_retrieval.json").read_text())
+    assert 0 <= result["metrics"]["image_retrieval_recall@5"] <= 1
+    for picture in ("loss.png", "similarity.png"):
+        assert (workdir / picture).read_bytes().startswith(b"\x89PNG")
+    assert list((workdir / "tensorboard").glob("events*"))
+
+
+@pytest.mark.parametrize("step", [3, 4])
+def test_an_interrupted_run_continues_as_if_it_had_not_been(finished, tmp_path, monkeypatch, step):
+    undisturbed, model = finished
+    train_interrupted(monkeypatch, recipe(tmp_path), step)
+    continued = train(recipe(tmp_path))
+    assert loss_lines(tmp_path) == loss_lines(undisturbed)
+    jax.tree.map(np.testing.assert_array_equal, continued.params, model.params)
+
+
+def test_a_run_continues_on_another_mesh(finished, tmp_path, monkeypatch):
+    undisturbed, _ = finished
+    train_interrupted(monkeypatch, recipe(tmp_path), 4)
+    train(recipe(tmp_path, mesh=MeshConfig(data=8)))
+    expected = loss_lines(undisturbed)
+    for step, loss in loss_lines(tmp_path).items():
+        np.testing.assert_allclose(loss, expected[step], rtol=1e-4)
+
+
+def test_a_finished_run_is_left_as_it_is(finished):
+    workdir, model = finished
+    before = (workdir / "metrics.jsonl").read_text()
+    again = train(recipe(workdir))
+    assert (workdir / "metrics.jsonl").read_text() == before
+    jax.tree.map(np.testing.assert_array_equal, again.params, model.params)
+
+
+def test_the_workdir_loads_as_a_model(finished):
+    workdir, trained = finished
+    model = clip_jax.load(workdir)
+    jax.tree.map(np.testing.assert_array_equal, model.params, trained.params)
+    assert model.config == trained.config
+    assert model.config.text.vocab_size == model.tokenizer.vocab_size
+    tokens = model.tokenize(["a red circle above a blue square"])
+    expected = trained.encode_text(tokens, normalize=True)
+    np.testing.assert_allclose(model.encode_text(tokens, normalize=True), expected, atol=1e-5)
+    assert len(jax.tree.leaves(model.params)[0].sharding.device_set) == 1
+
+
+def test_the_vocabulary_is_kept_or_taken_from_a_file(finished, tmp_path):
+    workdir, _ = finished
+    vocabulary = workdir / "tokenizer.model"
+    data = dataclasses.replace(RECIPE.data, tokenizer=str(vocabulary))
+    train(recipe(tmp_path, data=data, steps=3))
+    assert (tmp_path / "tokenizer.model").read_bytes() == vocabulary.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 7}, "steps 6 there, 7 here"),
+        ({"seed": 1}, "seed 0 there, 1 here"),
+        ({"optimizer": OptimizerConfig(2e-2, 2)}, r"optimizer.learning_rate 0.01 there, 0.02"),
+    ],
+)
+def test_another_recipe_in_the_workdir_is_refused(finished, changes, message):
+    workdir, _ = finished
+    with pytest.raises(InputError, match=message):
+        train(recipe(workdir, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 6}, "batch_size 6 is not divisible by the 4 parts"),
+        ({"batch_size": 1}, "at least 2"),
+        ({"steps": 2}, "warmup_steps 2 leaves nothing of 2 steps"),
+        ({"log_every": 0}, "log_every must be at least 1"),
+        (
+            {"data": DataConfig(augment=Augment(min_crop_area=0))},
+            r"augment.min_crop_area must be in \(0, 1\]",
+        ),
+        ({"data": DataConfig(augment=Augment(templates=("a photo",)))}, "has no {c}"),
+        ({"data": DataConfig(train="wds:nowhere.tar")}, "nowhere.tar: no such file"),
+        ({"data": DataConfig(tokenizer="nowhere.model")}, "nowhere.model: No such file"),
+        ({"mesh": MeshConfig(data=3)}, "does not fit 8 devices"),
+        (
+            {"model": dataclasses.replace(RECIPE.model, image=ViTConfig(16, 5, 16, 2, 2))},
+            "patch_size 5 does not divide",
+        ),
+    ],
+)
+def test_contradictions_are_refused_in_one_line(tmp_path, changes, message):
+    with pytest.raises(InputError, match=message) as caught:
+        train(recipe(tmp_path / "work", **changes))
+    assert "\n" not in str(caught.value)
+    assert (
+        not (tmp_path / "work" / "checkpoints").exists()
+        or not Checkpoints(tmp_path / "work", RECIPE.checkpoint).latest()
+    )
+
+
+def test_a_file_cannot_be_the_workdir(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be the workdir"):
+        train(recipe(tmp_path / "file"))

@@ -1,0 +1,38 @@
+"""metrics.jsonl: what a line holds, and that a continued run leaves no line twice."""
+
+import json
+
+import jax.numpy as jnp
+
+from clip_jax.models.presets import PRESETS
+from clip_jax.training.config import TrainConfig
+from clip_jax.training.metrics import MetricsWriter, StepLogger, read_metrics
+
+
+def test_lines_after_the_checkpoint_are_dropped(tmp_path):
+    writer = MetricsWriter(tmp_path, 0)
+    for step in range(1, 6):
+        writer.write(step, {"loss": float(step)})
+    writer.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "lo')  # the process was killed while it wrote
+    writer = MetricsWriter(tmp_path, 3)
+    writer.write(4, {"loss": 40.0})
+    writer.close()
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert [(line["step"], line["loss"]) for line in lines] == [(1, 1), (2, 2), (3, 3), (4, 40)]
+    assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_logger_writes_every_nth_and_the_last(tmp_path):
+    config = TrainConfig(model=PRESETS["ViT-tiny"], steps=7, log_every=3, batch_size=4)
+    metrics = {name: jnp.float32(1) for name in ("loss", "logit_scale", "learning_rate")}
+    with StepLogger(tmp_path, 0, config) as logger:
+        for step in range(1, 8):
+            logger.push(step, metrics)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [3, 6, 7]
+    assert lines[-1]["samples_seen"] == 28
+    for line in lines:
+        assert line["samples_per_second"] > 0
+        assert {"loss", "logit_scale", "learning_rate"} <= line.keys()

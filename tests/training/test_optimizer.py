@@ -1,0 +1,61 @@
+"""The decay mask, the schedule, and AdamW against its formula."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from clip_jax.models.clip import CLIP, init_params
+from clip_jax.models.presets import PRESETS
+from clip_jax.parallel.sharding import path_name
+from clip_jax.training.config import OptimizerConfig
+from clip_jax.training.optimizer import decay_mask, learning_rate_schedule, make_optimizer
+
+
+def test_matrices_decay_and_nothing_else():
+    """As open_clip decides, by the number of axes: without our leading layer axis."""
+    params = jax.eval_shape(lambda k: init_params(CLIP(PRESETS["ViT-tiny"]), k), jax.random.key(0))
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    mask = jax.tree.leaves(decay_mask(params))
+    biases = ("qkv_bias",)  # [3, heads, head_size], a vector in PyTorch
+    for (path, leaf), decays in zip(leaves, mask, strict=True):
+        name = path_name(path)
+        axes = leaf.ndim - ("blocks" in name)
+        assert decays == (axes >= 2 and not name.endswith(biases)), name
+
+
+def test_schedule_warms_up_and_ends_at_zero():
+    schedule = learning_rate_schedule(OptimizerConfig(learning_rate=3.0, warmup_steps=10), 110)
+    assert schedule(0) == 0
+    np.testing.assert_allclose(schedule(5), 1.5, rtol=1e-6)
+    np.testing.assert_allclose(schedule(10), 3.0, rtol=1e-6)
+    np.testing.assert_allclose(schedule(60), 1.5, rtol=1e-5)
+    np.testing.assert_allclose(schedule(110), 0.0, atol=1e-6)
+
+
+def test_update_is_adamw():
+    config = OptimizerConfig(
+        learning_rate=0.1, warmup_steps=1, weight_decay=0.3, beta1=0.8, beta2=0.9, epsilon=1e-3
+    )
+    optimizer = make_optimizer(config, steps=50)
+    params = {"mlp": {"up_kernel": jnp.array([[1.0, -2.0]]), "up_bias": jnp.array([4.0])}}
+    kernel, bias = np.array([[1.0, -2.0]]), np.array([4.0])
+    state, schedule = optimizer.init(params), learning_rate_schedule(config, 50)
+    moments = {"kernel": [0.0, 0.0], "bias": [0.0, 0.0]}
+    for step in range(4):
+        gradient = {"mlp": {"up_kernel": params["mlp"]["up_kernel"] ** 3, "up_bias": jnp.ones(1)}}
+        updates, state = optimizer.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+
+        def adam(name, gradient, step=step):
+            first, second = moments[name]
+            first, second = 0.8 * first + 0.2 * gradient, 0.9 * second + 0.1 * gradient**2
+            moments[name] = [first, second]
+            power = step + 1
+            return first / (1 - 0.8**power) / (np.sqrt(second / (1 - 0.9**power)) + 1e-3)
+
+        rate = float(schedule(step))
+        kernel = kernel - rate * (adam("kernel", kernel**3) + 0.3 * kernel)
+        bias = bias - rate * adam("bias", np.ones(1))
+    np.testing.assert_allclose(params["mlp"]["up_kernel"], kernel, rtol=1e-5)
+    np.testing.assert_allclose(params["mlp"]["up_bias"], bias, rtol=1e-5)

@@ -1,0 +1,104 @@
+"""The train step: the same losses on every mesh, in bfloat16 too; the clamp; no copies kept."""
+
+import math
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from clip_jax import CLIPConfig, Compute, TextConfig, ViTConfig
+from clip_jax.losses import contrastive_loss_reference
+from clip_jax.models.clip import CLIP
+from clip_jax.parallel.mesh import MeshConfig, make_mesh, put_batch
+from clip_jax.training.config import OptimizerConfig
+from clip_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from clip_jax.training.state import init_state
+from clip_jax.training.step import make_train_step
+
+CONFIG = CLIPConfig(
+    embed_dim=16,
+    image=ViTConfig(image_size=16, patch_size=8, width=16, layers=2, heads=4),
+    text=TextConfig(width=16, layers=2, heads=4, context_length=8, vocab_size=40),
+)
+OPTIMIZER = OptimizerConfig(learning_rate=1e-2, warmup_steps=2)
+STEPS = 6
+
+
+def batch(step, count=16):
+    rng = np.random.default_rng(step)
+    tokens = rng.integers(1, 38, (count, 8), np.int32)
+    tokens[np.arange(count), rng.integers(1, 8, count)] = 39
+    return {"images": rng.integers(0, 256, (count, 16, 16, 3), np.uint8), "tokens": tokens}
+
+
+def setup(mesh, compute=None, optimizer=None):
+    model = CLIP(CONFIG, compute or Compute())
+    schedule = learning_rate_schedule(OPTIMIZER, STEPS)
+    optimizer = optimizer or make_optimizer(OPTIMIZER, STEPS)
+    state = init_state(model, optimizer, mesh, seed=0)
+    return model, state, make_train_step(model, optimizer, schedule, mesh)
+
+
+def losses(devices, shape, **compute):
+    mesh = make_mesh(shape, jax.devices()[:devices])
+    with jax.default_matmul_precision("highest"):
+        _, state, step = setup(mesh, Compute(**compute))
+        values = []
+        for number in range(STEPS):
+            state, metrics = step(state, put_batch(batch(number), mesh))
+            values.append(float(metrics["loss"]))
+    return values
+
+
+@pytest.fixture(scope="module")
+def on_one_device():
+    return losses(1, MeshConfig())
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 4, 1), (2, 2, 2)])
+def test_losses_do_not_depend_on_the_mesh(on_one_device, shape):
+    np.testing.assert_allclose(losses(8, MeshConfig(*shape)), on_one_device, rtol=2e-5)
+
+
+def test_unrolled_and_recomputed_steps_give_the_same(on_one_device):
+    actual = losses(1, MeshConfig(), unroll=True, remat="full")
+    np.testing.assert_allclose(actual, on_one_device, rtol=2e-5)
+
+
+def test_bfloat16_follows_closely(on_one_device):
+    actual = losses(1, MeshConfig(), dtype="bfloat16")
+    np.testing.assert_allclose(actual, on_one_device, rtol=0.02)
+
+
+def test_first_loss_is_the_reference_loss(on_one_device):
+    model, state, _ = setup(make_mesh(MeshConfig(), jax.devices()[:1]))
+    inputs = batch(0)
+    with jax.default_matmul_precision("highest"):
+        embedded = model.apply({"params": state.params}, inputs["images"], inputs["tokens"])
+        reference = contrastive_loss_reference(*embedded)
+    np.testing.assert_allclose(on_one_device[0], reference, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("direction", "limit"), [(1.0, math.log(100)), (-1.0, 0.0)])
+def test_temperature_is_clamped_after_the_update_and_keeps_its_gradient(direction, limit):
+    """An optimizer that pushes everything by 10: out of the bounds, and back in at will."""
+    push = optax.GradientTransformation(
+        lambda params: optax.EmptyState(),
+        lambda g, s, p: (jax.tree.map(lambda x: x * 0 + 10.0 * direction, g), s),
+    )
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    _, state, step = setup(mesh, optimizer=push)
+    state, _ = step(state, put_batch(batch(0), mesh))
+    np.testing.assert_allclose(state.params["logit_scale"], limit, rtol=1e-6)
+    keep = jax.grad(lambda t: contrastive_loss_reference(np.eye(4), np.eye(4), jax.numpy.exp(t)))
+    assert keep(state.params["logit_scale"]) != 0 or direction > 0
+
+
+def test_old_state_is_given_up_and_the_new_one_stays_in_place():
+    mesh = make_mesh(MeshConfig(2, 2, 2))
+    _, state, step = setup(mesh)
+    before = jax.tree.map(lambda leaf: leaf.sharding, state)
+    after, _ = step(state, put_batch(batch(0), mesh))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
+    assert jax.tree.map(lambda leaf: leaf.sharding, after) == before
