@@ -17,11 +17,15 @@ def run(arguments: Sequence[str]) -> None:
             print(__doc__.strip())
             return
         raise InputError("give a recipe: python train.py configs/NAME.py [--field value ...]")
-    from clip_jax.training import TrainConfig, train
+    from clip_jax.training.config import TrainConfig
 
     recipe, *overrides = arguments
     default = load_recipe(recipe, TrainConfig)
-    train(parse(TrainConfig, overrides, f"train.py {recipe}", default))
+    config = parse(TrainConfig, overrides, f"train.py {recipe}", default)
+
+    from clip_jax.training.loop import train  # slow to import: --help and bad options are not
+
+    train(config)
 
 
 if __name__ == "__main__":

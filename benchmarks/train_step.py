@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from clip_jax.commandline import load_recipe
-from clip_jax.training import TrainConfig
+from clip_jax.training.config import TrainConfig
 
 PEER = Path(__file__).with_name("train_step_peer.py")
 
@@ -84,8 +84,7 @@ def time_ours(files: Path, seconds: float) -> dict[str, float]:
     from clip_jax import Compute
     from clip_jax.models.clip import CLIP
     from clip_jax.parallel.mesh import MeshConfig, make_mesh, put_batch
-    from clip_jax.training.config import OptimizerConfig
-    from clip_jax.training.optimizer import learning_rate_schedule, make_optimizer
+    from clip_jax.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
     from clip_jax.training.state import init_state
     from clip_jax.training.step import make_train_step
     from clip_jax.weights.openai import params_from_openai

@@ -5,13 +5,8 @@ Costs 15 minutes on two CPU cores.
 
 from clip_jax import CLIPConfig, Compute, TextConfig, ViTConfig
 from clip_jax.data.augment import Augment
-from clip_jax.training import (
-    CheckpointConfig,
-    DataConfig,
-    EvaluationConfig,
-    OptimizerConfig,
-    TrainConfig,
-)
+from clip_jax.training.config import CheckpointConfig, DataConfig, EvaluationConfig, TrainConfig
+from clip_jax.training.optimizer import OptimizerConfig
 
 DATA = "../shared/data/clipart"
 

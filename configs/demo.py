@@ -6,13 +6,8 @@ training, among all 264 (chance 0.004).
 
 from clip_jax import CLIPConfig, Compute, TextConfig, ViTConfig
 from clip_jax.data.augment import Augment
-from clip_jax.training import (
-    CheckpointConfig,
-    DataConfig,
-    EvaluationConfig,
-    OptimizerConfig,
-    TrainConfig,
-)
+from clip_jax.training.config import CheckpointConfig, DataConfig, EvaluationConfig, TrainConfig
+from clip_jax.training.optimizer import OptimizerConfig
 
 config = TrainConfig(
     model=CLIPConfig(

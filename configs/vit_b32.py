@@ -7,7 +7,8 @@ Give the data: --data.train 'wds:PATH/{00000..41407}.tar'.
 
 from clip_jax import Compute
 from clip_jax.models.presets import OPENAI
-from clip_jax.training import DataConfig, OptimizerConfig, TrainConfig
+from clip_jax.training.config import DataConfig, TrainConfig
+from clip_jax.training.optimizer import OptimizerConfig
 
 config = TrainConfig(
     model=OPENAI["ViT-B/32"],

@@ -33,7 +33,8 @@ ROOT = Path(__file__).parents[1]
 DEMO = str(ROOT / "configs" / "demo.py")
 TINY = """
 from clip_jax.models.presets import PRESETS
-from clip_jax.training import CheckpointConfig, DataConfig, OptimizerConfig, TrainConfig
+from clip_jax.training.config import CheckpointConfig, DataConfig, TrainConfig
+from clip_jax.training.optimizer import OptimizerConfig
 
 config = TrainConfig(
     model=PRESETS["ViT-tiny"],

@@ -1,19 +1,4 @@
-"""Training: a recipe in, a workdir with checkpoints, metrics and pictures out."""
+"""Training: a recipe in, a workdir with checkpoints, metrics and pictures out.
 
-from clip_jax.training.config import (
-    CheckpointConfig,
-    DataConfig,
-    EvaluationConfig,
-    OptimizerConfig,
-    TrainConfig,
-)
-from clip_jax.training.loop import train
-
-__all__ = [
-    "CheckpointConfig",
-    "DataConfig",
-    "EvaluationConfig",
-    "OptimizerConfig",
-    "TrainConfig",
-    "train",
-]
+`clip_jax.training.config` holds what recipes are made of, `clip_jax.training.loop.train` runs one.
+"""

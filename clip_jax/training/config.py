@@ -8,6 +8,7 @@ from clip_jax.data.augment import Augment
 from clip_jax.errors import InputError
 from clip_jax.models.config import CLIPConfig, Compute, check_config
 from clip_jax.parallel.mesh import MeshConfig
+from clip_jax.training.optimizer import OptimizerConfig
 
 
 @dataclass(frozen=True)
@@ -24,24 +25,6 @@ class DataConfig:
     """What is changed at random."""
     threads: int = 2
     """Threads that decode and crop ahead of the device."""
-
-
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """AdamW with warm-up and cosine decay (paper, section 2.5 and table 18)."""
-
-    learning_rate: float = 5e-4
-    """Peak learning rate."""
-    warmup_steps: int = 2000
-    """Steps of linear warm-up from 0."""
-    weight_decay: float = 0.2
-    """Decoupled decay of matrices; gains, biases and the log-temperature have none."""
-    beta1: float = 0.9
-    """Decay of the first moment."""
-    beta2: float = 0.98
-    """Decay of the second moment (paper: 0.98 for ViTs, 0.999 for ResNets)."""
-    epsilon: float = 1e-6
-    """Added to the root of the second moment (paper: 1e-6 for ViTs, 1e-8 for ResNets)."""
 
 
 @dataclass(frozen=True)

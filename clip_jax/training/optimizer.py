@@ -1,13 +1,32 @@
 """AdamW as the paper uses it."""
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import optax
 
 from clip_jax.parallel.sharding import path_name
-from clip_jax.training.config import OptimizerConfig
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with warm-up and cosine decay (paper, section 2.5 and table 18)."""
+
+    learning_rate: float = 5e-4
+    """Peak learning rate."""
+    warmup_steps: int = 2000
+    """Steps of linear warm-up from 0."""
+    weight_decay: float = 0.2
+    """Decoupled decay of matrices; gains, biases and the log-temperature have none."""
+    beta1: float = 0.9
+    """Decay of the first moment."""
+    beta2: float = 0.98
+    """Decay of the second moment (paper: 0.98 for ViTs, 0.999 for ResNets)."""
+    epsilon: float = 1e-6
+    """Added to the root of the second moment (paper: 1e-6 for ViTs, 1e-8 for ResNets)."""
+
 
 # Gains, biases and single vectors; everything else is a matrix and decays.
 NO_DECAY = re.compile(r"(scale|bias|class_embedding)$")

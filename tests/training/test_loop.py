@@ -11,16 +11,11 @@ import clip_jax
 from clip_jax import CLIPConfig, InputError, TextConfig, ViTConfig
 from clip_jax.data.augment import Augment
 from clip_jax.parallel.mesh import MeshConfig
-from clip_jax.training import (
-    CheckpointConfig,
-    DataConfig,
-    EvaluationConfig,
-    OptimizerConfig,
-    TrainConfig,
-    train,
-)
 from clip_jax.training.checkpoints import Checkpoints
+from clip_jax.training.config import CheckpointConfig, DataConfig, EvaluationConfig, TrainConfig
+from clip_jax.training.loop import train
 from clip_jax.training.metrics import StepLogger, read_metrics
+from clip_jax.training.optimizer import OptimizerConfig
 
 RECIPE = TrainConfig(
     model=CLIPConfig(

@@ -8,8 +8,12 @@ import optax
 from clip_jax.models.clip import CLIP, init_params
 from clip_jax.models.presets import PRESETS
 from clip_jax.parallel.sharding import path_name
-from clip_jax.training.config import OptimizerConfig
-from clip_jax.training.optimizer import decay_mask, learning_rate_schedule, make_optimizer
+from clip_jax.training.optimizer import (
+    OptimizerConfig,
+    decay_mask,
+    learning_rate_schedule,
+    make_optimizer,
+)
 
 
 def test_matrices_decay_and_nothing_else():

@@ -11,8 +11,7 @@ from clip_jax import CLIPConfig, Compute, TextConfig, ViTConfig
 from clip_jax.losses import contrastive_loss_reference
 from clip_jax.models.clip import CLIP
 from clip_jax.parallel.mesh import MeshConfig, make_mesh, put_batch
-from clip_jax.training.config import OptimizerConfig
-from clip_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from clip_jax.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
 from clip_jax.training.state import init_state
 from clip_jax.training.step import make_train_step
 
