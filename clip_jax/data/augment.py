@@ -16,11 +16,11 @@ class Augment:
     """Smallest area of the random square crop, as a share of the largest square."""
     flip: bool = False
     """Mirror half of the pictures; not for captions that tell left from right."""
-    sample_tags: bool = False
-    """For captions that are lists: keep a random choice of the comma-separated parts, in random
-    order. A tag then also occurs alone, as class names do in prompts."""
-    templates: tuple[str, ...] = ()
-    """Sentences with {c}; each caption is put into one of them, drawn at random."""
+    prompt_share: float = 0.0
+    """Share of captions that are made into prompts, for captions that are lists of tags: a random
+    choice of the comma-separated parts, in random order, put into one of the templates."""
+    templates: tuple[str, ...] = ("{c}",)
+    """Sentences with {c}, drawn at random for prompts. A tag then occurs as class names will."""
 
     def image(self, image: Image, size: int, rng: np.random.Generator) -> np.ndarray:
         """-> uint8 RGB [size, size, 3]."""
@@ -29,10 +29,9 @@ class Augment:
 
     def caption(self, caption: str, rng: np.random.Generator) -> str:
         """-> the caption to train on."""
-        if self.sample_tags:
-            tags = caption.split(",")
-            chosen = rng.permutation(len(tags))[: rng.integers(1, len(tags) + 1)]
-            caption = ",".join(tags[i] for i in chosen)
-        if self.templates:
-            caption = self.templates[rng.integers(len(self.templates))].replace("{c}", caption)
-        return caption
+        if rng.random() >= self.prompt_share:
+            return caption
+        tags = caption.split(",")
+        chosen = rng.permutation(len(tags))[: rng.integers(1, len(tags) + 1)]
+        template = self.templates[rng.integers(len(self.templates))]
+        return template.replace("{c}", ",".join(tags[i] for i in chosen).strip())

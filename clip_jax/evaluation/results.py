@@ -42,10 +42,10 @@ def write_result(result: Result, path: Path) -> None:
 
 def print_results(results: Sequence[Result]) -> None:
     """A table with one row a metric."""
-    table = Table("data", "task", "metric", "value")
+    table = Table("data", "metric", "value")
     for result in results:
         rows = {**result.metrics, **result.notes}
         for name, value in rows.items():
-            table.add_row(result.dataset, result.task, name, f"{value:.4f}")
+            table.add_row(result.dataset, name, f"{value:.4f}")
         table.add_section()
     Console().print(table)

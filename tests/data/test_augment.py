@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from clip_jax.data.augment import Augment
 
-TAGS = Augment(sample_tags=True)
+TAGS = Augment(prompt_share=1.0)
 
 
 @settings(deadline=None, max_examples=50)
@@ -29,10 +29,18 @@ def test_every_choice_of_tags_occurs():
 
 def test_captions_are_put_into_the_templates():
     rng = np.random.default_rng(0)
-    augment = Augment(templates=("{c}", "a {c}, {c}."))
+    augment = Augment(prompt_share=1.0, templates=("{c}", "a {c}, {c}."))
     seen = [augment.caption("{x}", rng) for _ in range(100)]
     assert set(seen) == {"{x}", "a {x}, {x}."}
     assert 25 < seen.count("{x}") < 75
+
+
+def test_the_share_of_captions_made_into_prompts():
+    rng = np.random.default_rng(0)
+    augment = Augment(prompt_share=0.3, templates=("<{c}>",))
+    seen = [augment.caption("a, b", rng) for _ in range(1000)]
+    assert 0.25 < sum(text.startswith("<") for text in seen) / 1000 < 0.35
+    assert set(seen) == {"a, b", "<a>", "<b>", "<a, b>", "<b,a>"}
 
 
 def test_by_default_captions_stay_as_they_are():

@@ -171,7 +171,7 @@ def test_tags_are_sampled_into_batches():
 
     whole = replace(batches(Tags(10)), tokenizer=FirstTag())
     assert set(take(10, whole.start_at(0))[1]) == set(range(10))
-    firsts = take(10, replace(whole, augment=Augment(sample_tags=True)).start_at(0))[1]
+    firsts = take(10, replace(whole, augment=Augment(prompt_share=1.0)).start_at(0))[1]
     assert set(firsts % 50) == set(range(10))
     assert 0.25 < (firsts >= 50).mean() < 0.75
 
