@@ -5,6 +5,7 @@ import io
 import re
 import runpy
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +19,8 @@ Config = TypeVar("Config")
 
 def main(name: str, run: Callable[[Sequence[str]], None]) -> int:
     """Run a script with its arguments; bad input becomes one line and exit code 2."""
+    # Pillow says so at every such picture; it is converted as the reference preprocessing does.
+    warnings.filterwarnings("ignore", message="Palette images with Transparency")
     try:
         run(sys.argv[1:])
     except InputError as error:

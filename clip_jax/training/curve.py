@@ -12,7 +12,7 @@ def draw_curve(metrics: Path, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    lines = read_metrics(metrics)
+    lines = [line for line in read_metrics(metrics) if "loss" in line]
     steps = [line["step"] for line in lines]
     figure, axes = pyplot.subplots(figsize=(8, 4.5))
     axes.plot(steps, [line["loss"] for line in lines], color="tab:blue", label="loss")

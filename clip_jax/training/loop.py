@@ -25,7 +25,7 @@ from clip_jax.parallel.mesh import batch_shards, make_mesh, put_batch
 from clip_jax.training.checkpoints import Checkpoints
 from clip_jax.training.config import OPERATIONAL, TrainConfig, check_train_config, flatten_config
 from clip_jax.training.curve import draw_curve
-from clip_jax.training.metrics import StepLogger
+from clip_jax.training.metrics import StepLogger, write_results
 from clip_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from clip_jax.training.state import TrainState, abstract_state, init_state
 from clip_jax.training.step import make_train_step
@@ -57,8 +57,10 @@ def train(config: TrainConfig) -> Model:
             state = run.loop(start, state, checkpoints)
     model = Model(run.module.config, state.params, tokenizer, run.module.compute)
     if jax.process_index() == 0:
-        draw_curve(workdir / "metrics.jsonl", workdir / "loss.png")
-        evaluate_all(model, config.evaluation.zeroshot, config.evaluation.retrieval, workdir)
+        metrics, evaluation = workdir / "metrics.jsonl", config.evaluation
+        draw_curve(metrics, workdir / "loss.png")
+        results = evaluate_all(model, evaluation.zeroshot, evaluation.retrieval, workdir)
+        write_results(metrics, config.steps, results)
     return model
 
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
+from clip_jax.evaluation.results import Result
 from clip_jax.training.config import TrainConfig
 
 
@@ -51,6 +52,17 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return lines
+
+
+def write_results(path: Path, step: int, results: Sequence[Result]) -> None:
+    """Put a run's evaluation into its metrics.jsonl, a line a data set, in place of earlier ones."""
+    if not results:
+        return
+    lines = [line for line in read_metrics(path) if "task" not in line]
+    for result in results:
+        lines.append({"step": step, "task": result.task, "dataset": result.dataset})
+        lines[-1] |= result.metrics
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 class StepLogger:

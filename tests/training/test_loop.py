@@ -46,7 +46,8 @@ def finished(tmp_path_factory):
 
 
 def loss_lines(workdir):
-    return {line["step"]: line["loss"] for line in read_metrics(workdir / "metrics.jsonl")}
+    lines = read_metrics(workdir / "metrics.jsonl")
+    return {line["step"]: line["loss"] for line in lines if "loss" in line}
 
 
 def train_interrupted(monkeypatch, config, step):
@@ -66,7 +67,7 @@ def train_interrupted(monkeypatch, config, step):
 
 def test_a_run_leaves_metrics_checkpoints_results_and_pictures(finished):
     workdir, _ = finished
-    lines = read_metrics(workdir / "metrics.jsonl")
+    *lines, evaluation = read_metrics(workdir / "metrics.jsonl")
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     required = {"loss", "logit_scale", "learning_rate", "samples_per_second", "samples_seen"}
     assert all(required <= line.keys() for line in lines)
@@ -74,6 +75,8 @@ def test_a_run_leaves_metrics_checkpoints_results_and_pictures(finished):
     assert sorted(int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*")) == [4, 6]
     result = json.loads((workdir / "results" / "scenes-zeroshot_retrieval.json").read_text())
     assert 0 <= result["metrics"]["image_retrieval_recall@5"] <= 1
+    named = {"step": 6, "task": "zeroshot_retrieval", "dataset": "scenes"}
+    assert evaluation == named | result["metrics"]
     for picture in ("loss.png", "similarity.png"):
         assert (workdir / picture).read_bytes().startswith(b"\x89PNG")
     assert list((workdir / "tensorboard").glob("events*"))
