@@ -55,7 +55,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def write_results(path: Path, step: int, results: Sequence[Result]) -> None:
-    """Put a run's evaluation into its metrics.jsonl, a line a data set, in place of earlier ones."""
+    """Put an evaluation into metrics.jsonl, a line a data set, in place of earlier ones."""
     if not results:
         return
     lines = [line for line in read_metrics(path) if "task" not in line]
