@@ -49,11 +49,11 @@ def write_inputs(config: TrainConfig, files: Path) -> None:
     """The architecture and real batches, for both sides."""
     from clip_jax.data.pipeline import Batches
     from clip_jax.data.sources import open_pairs
-    from clip_jax.training.loop import workdir_tokenizer
+    from clip_jax.training.loop import make_tokenizer
     from clip_jax.weights.workdir import config_to_json
 
     source = open_pairs(config.data.train, config.model.image.image_size)
-    tokenizer = workdir_tokenizer(config, files, source)
+    tokenizer = make_tokenizer(config, source)
     model = config_to_json(config.model)
     model["text"]["vocab_size"] = tokenizer.vocab_size
     (files / "model.json").write_text(json.dumps(model))

@@ -27,7 +27,8 @@ def main(name: str, run: Callable[[Sequence[str]], None]) -> int:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
     except OSError as error:  # a full disk, a path that is too long or may not be read
-        print(f"{name}: {error.filename or error}: {error.strerror}", file=sys.stderr)
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        print(f"{name}: {what}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)

@@ -70,7 +70,9 @@ class SentencePieceTokenizer:
 
     def save(self, path: Path) -> None:
         """Write the vocabulary as a SentencePiece .model file."""
-        path.write_bytes(self.model)
+        part = path.with_name(f"{path.name}.part")
+        part.write_bytes(self.model)
+        part.replace(path)  # whole or not at all
 
     @classmethod
     def load(cls, path: Path, context_length: int) -> "SentencePieceTokenizer":

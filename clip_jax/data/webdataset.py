@@ -16,7 +16,7 @@ from clip_jax.data.samples import Pair
 from clip_jax.errors import InputError
 
 CAPTIONS_TRIED = 100
-"""Captions of which at least one must hold something."""
+"""Captions, spread over the shards, of which at least one must hold something."""
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 
@@ -133,8 +133,9 @@ class WebDatasetPairs:
                 f"{path}: no sample with an image ({', '.join(IMAGE_EXTENSIONS)}) and a caption "
                 f'(.txt, or .json with "caption"); most lack the {lacking}'
             )
-        if not any(self.caption(i) for i in range(min(len(self), CAPTIONS_TRIED))):
-            raise InputError(f"{path}: the caption files hold no caption (first {CAPTIONS_TRIED})")
+        tried = range(0, len(self), -(-len(self) // CAPTIONS_TRIED))
+        if not any(self.caption(i) for i in tried):
+            raise InputError(f"{path}: the caption files hold no caption ({len(tried)} read)")
 
     def __len__(self) -> int:
         return len(self._index)

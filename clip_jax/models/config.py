@@ -74,6 +74,14 @@ class Compute:
 def check_config(config: CLIPConfig) -> None:
     """Raise ValueError with one line if sizes contradict each other."""
     image, text = config.image, config.text
+    sizes = {
+        "embed_dim": config.embed_dim,
+        **{f"image.{name}": size for name, size in vars(image).items()},
+        **{f"text.{name}": size for name, size in vars(text).items()},
+    }
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"model.{name} must be at least 1, got {size}")
     if image.image_size % image.patch_size:
         raise ValueError(
             f"model.image.patch_size {image.patch_size} does not divide "
@@ -84,7 +92,5 @@ def check_config(config: CLIPConfig) -> None:
             raise ValueError(
                 f"model.{name}.heads {tower.heads} does not divide model.{name}.width {tower.width}"
             )
-        if tower.layers < 1:
-            raise ValueError(f"model.{name}.layers must be at least 1, got {tower.layers}")
     if text.context_length < 3:
         raise ValueError("model.text.context_length must hold start, end and at least one token")

@@ -81,7 +81,9 @@ class TrainConfig:
 OPERATIONAL = (
     "workdir",
     "mesh.",
-    "compute.",
+    "compute.attention",
+    "compute.unroll",
+    "compute.remat",
     "checkpoint.",
     "evaluation.",
     "log_every",
@@ -106,6 +108,19 @@ def check_train_config(config: TrainConfig) -> None:
     for name, value in positive.items():
         if value < 1:
             raise InputError(f"{name} must be at least 1, got {value}")
+    optimizer, augment = config.optimizer, config.data.augment
+    shares = {
+        "optimizer.beta1": optimizer.beta1,
+        "optimizer.beta2": optimizer.beta2,
+        "data.augment.prompt_share": augment.prompt_share,
+    }
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise InputError(f"{name} must be in [0, 1], got {share}")
+    if not augment.templates:
+        raise InputError('data.augment.templates is empty; "{c}" is the caption alone')
+    if optimizer.warmup_steps < 0 or not 0 <= config.seed < 2**31:
+        raise InputError("optimizer.warmup_steps and seed must not be negative, nor seed over 2^31")
     if config.batch_size < 2:
         raise InputError(f"batch_size must be at least 2 to have a negative: {config.batch_size}")
     if not 0 < config.data.augment.min_crop_area <= 1:

@@ -3,7 +3,10 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
+import hashlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from jax.sharding import Mesh
 
 from clip_jax.data.pipeline import Batches
 from clip_jax.data.samples import PairSource
-from clip_jax.data.sources import open_pairs
+from clip_jax.data.sources import open_captioned, open_labelled, open_pairs
 from clip_jax.data.tokenizers import SentencePieceTokenizer, train_sentencepiece
 from clip_jax.errors import InputError
 from clip_jax.evaluation.run import evaluate_all
@@ -45,12 +48,18 @@ def train(config: TrainConfig) -> Model:
     mesh = make_mesh(config.mesh)
     check_batch(config, mesh)
     source = open_pairs(config.data.train, config.model.image.image_size)
+    check_evaluation(config)
     workdir = make_workdir(config.workdir)
     with contextlib.closing(Checkpoints(workdir, config.checkpoint)) as checkpoints:
         start = checkpoints.latest() or 0
         if start:
-            check_same_recipe(checkpoints.read_run(start), config, len(source))
-        tokenizer = workdir_tokenizer(config, workdir, source)
+            check_same_recipe(checkpoints.read_run(start), config, source)
+            tokenizer = SentencePieceTokenizer.load(
+                workdir / TOKENIZER, config.model.text.context_length
+            )
+        else:
+            tokenizer = make_tokenizer(config, source)
+            tokenizer.save(workdir / TOKENIZER)
         run = Run(config, mesh, workdir, source, tokenizer)
         state = run.initial_state() if start == 0 else checkpoints.restore(start, run.abstract())
         if start < config.steps:
@@ -110,7 +119,7 @@ class Run:
         return {
             "config": flatten_config(self.config),
             "model": config_to_json(self.module.config),
-            "pairs": len(self.source),
+            "data": fingerprint(self.source),
         }
 
     def loop(self, start: int, state: TrainState, checkpoints: Checkpoints) -> TrainState:
@@ -119,22 +128,40 @@ class Run:
         schedule = learning_rate_schedule(config.optimizer, config.steps)
         train_step = make_train_step(self.module, self.optimizer, schedule, self.mesh)
         batches = self.batches(start)
-        with StepLogger(self.workdir, start, config) as logger:
-            step, saved = start, start
-            try:
-                while step < config.steps:
-                    batch = put_batch(next(batches), self.mesh)
-                    state, metrics = train_step(state, batch)
-                    step += 1
-                    logger.push(step, metrics)
-                    if step % config.checkpoint.every == 0 or step == config.steps:
-                        checkpoints.save(step, state, self.describe())
-                        saved = step
-            except KeyboardInterrupt:
-                if step > saved:
+        with StepLogger(self.workdir, start, config) as logger, stop_on_interrupt() as stopping:
+            for step in range(start + 1, config.steps + 1):
+                batch = put_batch(next(batches), self.mesh)
+                state, metrics = train_step(state, batch)
+                logger.push(step, metrics)
+                stop = stopping()
+                if stop or step % config.checkpoint.every == 0 or step == config.steps:
                     checkpoints.save(step, state, self.describe())
-                raise
+                if stop:
+                    raise KeyboardInterrupt
         return state
+
+
+@contextlib.contextmanager
+def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """Yields a function that tells whether Ctrl-C was pressed; a second one interrupts at once.
+
+    Interrupted at any moment, a step would leave a state that is neither the old nor the new one.
+    """
+    pressed = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+
+    def press(number: int, frame: Any) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, before)
+
+    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
+        yield pressed.is_set
+        return
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def check_batch(config: TrainConfig, mesh: Mesh) -> None:
@@ -157,7 +184,7 @@ def make_workdir(path: str) -> Path:
     return Path(path)
 
 
-def check_same_recipe(saved: dict[str, Any], config: TrainConfig, pairs: int) -> None:
+def check_same_recipe(saved: dict[str, Any], config: TrainConfig, source: PairSource) -> None:
     """Refuse to continue a run with another recipe or other data."""
     there, here = saved["config"], flatten_config(config)
     names = [
@@ -166,8 +193,8 @@ def check_same_recipe(saved: dict[str, Any], config: TrainConfig, pairs: int) ->
         if not name.startswith(OPERATIONAL) and there.get(name) != here.get(name)
     ]
     differences = [f"{name} {there.get(name)} there, {here.get(name)} here" for name in names]
-    if saved["pairs"] != pairs:
-        differences.append(f"{saved['pairs']} pairs of data there, {pairs} here")
+    if saved["data"] != fingerprint(source):
+        differences.append(f"data of {saved['data']} there, {fingerprint(source)} here")
     if differences:
         more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
         raise InputError(
@@ -176,18 +203,32 @@ def check_same_recipe(saved: dict[str, Any], config: TrainConfig, pairs: int) ->
         )
 
 
-def workdir_tokenizer(
-    config: TrainConfig, workdir: Path, source: PairSource
-) -> SentencePieceTokenizer:
-    """The vocabulary of this run: the workdir's, the one given, or one trained on the captions."""
-    path, length = workdir / TOKENIZER, config.model.text.context_length
+def make_tokenizer(config: TrainConfig, source: PairSource) -> SentencePieceTokenizer:
+    """The vocabulary of a new run: the one given, or one trained on the captions."""
+    length = config.model.text.context_length
     if config.data.tokenizer is not None:
-        tokenizer = SentencePieceTokenizer.load(Path(config.data.tokenizer), length)
-    elif path.exists():
-        return SentencePieceTokenizer.load(path, length)
-    else:
-        count = min(len(source), VOCABULARY_CAPTIONS)
-        captions = (source.caption(i * len(source) // count) for i in range(count))
-        tokenizer = train_sentencepiece(captions, config.data.vocab_size, length)
-    tokenizer.save(path)
-    return tokenizer
+        return SentencePieceTokenizer.load(Path(config.data.tokenizer), length)
+    captions = (source.caption(i) for i in spread(len(source), VOCABULARY_CAPTIONS))
+    return train_sentencepiece(captions, config.data.vocab_size, length)
+
+
+def fingerprint(source: PairSource) -> str:
+    """Tells one training set from another: their number of pairs and a hash of some captions."""
+    captions = "\n".join(source.caption(i) for i in spread(len(source), 64))
+    digest = hashlib.sha256(captions.encode("utf-8", errors="replace")).hexdigest()
+    return f"{len(source)} pairs, {digest[:12]}"
+
+
+def spread(length: int, count: int) -> list[int]:
+    """At most `count` indices, evenly spread over a sequence of this length."""
+    count = min(length, count)
+    return [i * length // count for i in range(count)]
+
+
+def check_evaluation(config: TrainConfig) -> None:
+    """Open the evaluation sets, so that a wrong one is refused before training, not after."""
+    size = config.model.image.image_size
+    for spec in config.evaluation.zeroshot:
+        open_labelled(spec, size)
+    for spec in config.evaluation.retrieval:
+        open_captioned(spec, size)

@@ -131,6 +131,8 @@ class StepLogger:
         self._pending = None
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         now, (since, when) = time.perf_counter(), self._timed_from
+        if step == since:  # the run's first step: with compilation
+            since, when = step - 1, self._started
         rate = (step - since) * self._config.batch_size / (now - when)
         self._timed_from = (step, now)
         values |= {"samples_per_second": rate, "samples_seen": step * self._config.batch_size}

@@ -1,7 +1,8 @@
 """The format of a train.py workdir: where things lie, and reading a model from it.
 
-checkpoints/STEP/state     parameters, optimizer state, step (Orbax)
-checkpoints/STEP/run       JSON: the recipe, the model's architecture, the position in the data
+checkpoints/STEP/state     parameters, optimizer state and step (Orbax); the step is also the
+                           number of batches used, and so the position in the data
+checkpoints/STEP/run       JSON: the recipe, the model's architecture, a mark of the data
 tokenizer.model            the vocabulary (SentencePiece)
 """
 

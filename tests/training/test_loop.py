@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import signal
 
 import jax
 import numpy as np
@@ -57,7 +59,7 @@ def train_interrupted(monkeypatch, config, step):
     def interrupted(self, number, metrics):
         push(self, number, metrics)
         if number == step:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
         patch.setattr(StepLogger, "push", interrupted)
