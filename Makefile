@@ -7,7 +7,7 @@ READY := $(VENV)/ready
 .PHONY: help demo test check format clean
 
 help:
-	@echo "make demo    train on generated scenes and evaluate zero-shot (about 5 minutes)"
+	@echo "make demo    train on generated scenes and evaluate zero-shot (about 3 minutes)"
 	@echo "make test    lint, formatting, types and tests"
 	@echo "make format  put the code into its format"
 	@echo "make clean   remove the environment and the demo's run"

@@ -1,6 +1,7 @@
 """Open clip art from scratch: 2,323 pairs, a 2M-parameter model, zero-shot and retrieval.
 
-Costs 15 minutes on two CPU cores.
+Costs 14 minutes on two CPU cores. Reached recall@5 of 0.24 both ways (chance 0.01) and a zero-shot
+mean per class recall of 0.12 (chance 0.07).
 """
 
 from clip_jax import CLIPConfig, Compute, TextConfig, ViTConfig
