@@ -16,6 +16,9 @@ import sentencepiece
 
 from clip_jax.errors import InputError
 
+SENTENCEPIECE = "tokenizer.model"
+"""What the file of a SentencePiece vocabulary is called in a directory."""
+
 
 class Tokenizer(Protocol):
     """Turns texts into rows of ids: start, tokens, end, then zeros."""
@@ -25,6 +28,10 @@ class Tokenizer(Protocol):
 
     def __call__(self, texts: str | Sequence[str], truncate: bool = False) -> np.ndarray:
         """Texts -> int32 [n, context_length]; a longer text raises ValueError or is truncated."""
+        ...
+
+    def save(self, directory: Path) -> None:
+        """Write the vocabulary's files, from which vocabulary.open_tokenizer makes it again."""
         ...
 
 
@@ -68,11 +75,12 @@ class SentencePieceTokenizer:
         ids = self._processor.encode([clean(text) for text in texts])
         return pad_ids(texts, ids, self.vocab_size, self.context_length, truncate)
 
-    def save(self, path: Path) -> None:
-        """Write the vocabulary as a SentencePiece .model file."""
-        part = path.with_name(f"{path.name}.part")
+    def save(self, directory: Path) -> None:
+        """Write the vocabulary as a SentencePiece model."""
+        directory.mkdir(parents=True, exist_ok=True)
+        part = directory / f"{SENTENCEPIECE}.part"
         part.write_bytes(self.model)
-        part.replace(path)  # whole or not at all
+        part.replace(directory / SENTENCEPIECE)  # whole or not at all
 
     @classmethod
     def load(cls, path: Path, context_length: int) -> "SentencePieceTokenizer":

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clip_jax.data.tokenizers import (
+    SENTENCEPIECE,
     SentencePieceTokenizer,
     clean,
     pad_ids,
@@ -177,8 +178,8 @@ def test_half_a_surrogate_pair_does_not_stop_training():
 
 
 def test_save_and_load(tokenizer, tmp_path):
-    tokenizer.save(tmp_path / "a.model")
-    again = SentencePieceTokenizer.load(tmp_path / "a.model", LENGTH)
+    tokenizer.save(tmp_path / "vocabulary")
+    again = SentencePieceTokenizer.load(tmp_path / "vocabulary" / SENTENCEPIECE, LENGTH)
     assert again.vocab_size == tokenizer.vocab_size
     np.testing.assert_array_equal(again(CAPTIONS), tokenizer(CAPTIONS))
 
