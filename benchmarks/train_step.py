@@ -49,6 +49,7 @@ def write_inputs(config: TrainConfig, files: Path) -> None:
     """The architecture and real batches, for both sides."""
     from clip_jax.data.pipeline import Batches
     from clip_jax.data.sources import open_pairs
+    from clip_jax.model import resize_of
     from clip_jax.training.loop import make_tokenizer
     from clip_jax.weights.workdir import config_to_json
 
@@ -57,8 +58,8 @@ def write_inputs(config: TrainConfig, files: Path) -> None:
     model = config_to_json(config.model)
     model["text"]["vocab_size"] = tokenizer.vocab_size
     (files / "model.json").write_text(json.dumps(model))
-    size = config.model.image.image_size
-    batches = Batches(source, tokenizer, size, config.batch_size, seed=0).start_at(0)
+    resize = resize_of(config.model)
+    batches = Batches(source, tokenizer, resize, config.batch_size, seed=0).start_at(0)
     chosen = [next(batches) for _ in range(4)]
     np.savez(
         files / "batches.npz",

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clip_jax.data.images import random_crop
+from clip_jax.data.images import Resize, random_crop
 from clip_jax.data.samples import Image
 
 
@@ -22,9 +22,9 @@ class Augment:
     templates: tuple[str, ...] = ("{c}",)
     """Sentences with {c}, drawn at random for prompts. A tag then occurs as class names will."""
 
-    def image(self, image: Image, size: int, rng: np.random.Generator) -> np.ndarray:
+    def image(self, image: Image, resize: Resize, rng: np.random.Generator) -> np.ndarray:
         """-> uint8 RGB [size, size, 3]."""
-        pixels = random_crop(image, size, self.min_crop_area, rng)
+        pixels = random_crop(image, resize, self.min_crop_area, rng)
         return pixels[:, ::-1] if self.flip and rng.random() < 0.5 else pixels
 
     def caption(self, caption: str, rng: np.random.Generator) -> str:

@@ -11,7 +11,7 @@ import grain
 import numpy as np
 
 from clip_jax.data.augment import Augment
-from clip_jax.data.images import UNREADABLE, center_crop, load_image
+from clip_jax.data.images import UNREADABLE, Resize, load_image
 from clip_jax.data.samples import Image, ImageSource, Pair, PairSource
 from clip_jax.data.tokenizers import Tokenizer
 from clip_jax.errors import InputError
@@ -27,7 +27,7 @@ class Batches:
 
     source: PairSource
     tokenizer: Tokenizer
-    image_size: int
+    resize: Resize
     batch_size: int
     """Pairs a batch over all processes."""
     seed: int
@@ -54,7 +54,7 @@ class Batches:
 
     def _prepare(self, pair: Pair, rng: np.random.Generator) -> tuple[np.ndarray, str]:
         try:
-            image = self.augment.image(pair.image, self.image_size, rng)
+            image = self.augment.image(pair.image, self.resize, rng)
         except UNREADABLE as error:
             raise InputError(f"{pair.key}: unreadable image ({error})") from error
         return image, self.augment.caption(pair.caption, rng)
@@ -64,12 +64,12 @@ class Batches:
         return {"images": np.stack(images), "tokens": self.tokenizer(captions, truncate=True)}
 
 
-def image_batches(source: ImageSource, image_size: int, batch_size: int) -> Iterator[np.ndarray]:
+def image_batches(source: ImageSource, resize: Resize, batch_size: int) -> Iterator[np.ndarray]:
     """All images in order, preprocessed for evaluation: uint8 [n, size, size, 3]."""
 
     def prepare(index: int, image: Image) -> np.ndarray:
         try:
-            return center_crop(load_image(image), image_size)
+            return resize(load_image(image))
         except UNREADABLE as error:
             raise InputError(f"image {index} of the set is unreadable ({error})") from error
 

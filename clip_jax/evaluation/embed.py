@@ -20,7 +20,7 @@ def embed_images(
     on_batch is called with the number of images in each batch, as it is done.
     """
     rows = []
-    for pixels in image_batches(images, model.config.image.image_size, batch_size):
+    for pixels in image_batches(images, model.resize, batch_size):
         embedded = model.encode_image(pad_rows(pixels, batch_size), normalize=True)
         rows.append(np.asarray(embedded)[: len(pixels)])
         on_batch(len(pixels))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clip_jax.data.images import center_crop, load_image
+from clip_jax.data.images import load_image
 from clip_jax.data.samples import CaptionedImages, Image, LabelledImages
 from clip_jax.model import Model
 
@@ -43,8 +43,7 @@ def draw_similarity(model: Model, examples: list[Example], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    size = model.config.image.image_size
-    pixels = np.stack([center_crop(load_image(example.image), size) for example in examples])
+    pixels = np.stack([model.resize(load_image(example.image)) for example in examples])
     texts = [example.text for example in examples]
     image = model.encode_image(pixels, normalize=True)
     text = model.encode_text(model.tokenize(texts, truncate=True), normalize=True)

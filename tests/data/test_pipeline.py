@@ -8,6 +8,7 @@ import pytest
 from shards import encode, number_of, smooth, solid, write_pairs
 
 from clip_jax.data.augment import Augment
+from clip_jax.data.images import Resize, load_image
 from clip_jax.data.pipeline import Batches, image_batches
 from clip_jax.data.samples import Pair
 from clip_jax.data.webdataset import WebDatasetPairs
@@ -45,7 +46,7 @@ class Photographs:
 
 def batches(source, batch_size=4, **options):
     options = {"seed": 0, "augment": Augment(min_crop_area=0.3)} | options
-    return Batches(source, NumberTokenizer(), image_size=8, batch_size=batch_size, **options)
+    return Batches(source, NumberTokenizer(), Resize(8), batch_size=batch_size, **options)
 
 
 def take(count, iterator):
@@ -178,12 +179,37 @@ def test_tags_are_sampled_into_batches():
 
 def test_evaluation_images_come_once_in_order():
     images = [encode(solid(number)) for number in range(11)]
-    parts = list(image_batches(images, 8, 4))
+    parts = list(image_batches(images, Resize(8), 4))
     assert [part.shape for part in parts] == [(4, 8, 8, 3), (4, 8, 8, 3), (3, 8, 8, 3)]
     assert [number_of(image) for part in parts for image in part] == list(range(11))
+
+
+@pytest.mark.parametrize("mode", ["shortest", "squash", "longest"])
+def test_evaluation_images_are_resized_as_told(mode):
+    images = [encode(smooth(size), "jpeg") for size in ((40, 30), (10, 50))]
+    resize = Resize(8, "bilinear", mode, fill=99)
+    (batch,) = image_batches(images, resize, 4)
+    np.testing.assert_array_equal(batch, [resize(load_image(image)) for image in images])
+
+
+def test_training_crops_are_interpolated_as_told():
+    source = Photographs(4)
+    cubic, order = take(1, batches(source).start_at(0))
+    nearest = replace(batches(source), resize=Resize(8, "nearest"))
+    pixels, same_order = take(1, nearest.start_at(0))
+    np.testing.assert_array_equal(order, same_order)
+    assert 0 < np.abs(pixels.astype(float) - cubic).mean() < 10
+
+
+def test_an_elongated_evaluation_image_is_numbered():
+    images = [encode(solid(0, (60_000, 1)))]
+    with pytest.raises(
+        InputError, match=r"image 0 of the set is unreadable .*60000 x 1 .*elongated"
+    ):
+        list(image_batches(images, Resize(224), 4))
 
 
 def test_an_unreadable_evaluation_image_is_numbered():
     images = [encode(solid(0)), b"not an image"]
     with pytest.raises(InputError, match="image 1 of the set is unreadable"):
-        list(image_batches(images, 8, 4))
+        list(image_batches(images, Resize(8), 4))

@@ -10,7 +10,7 @@ from shards import number_of
 
 from clip_jax.data.tokenizers import train_sentencepiece
 from clip_jax.model import Model
-from clip_jax.models.clip import CLIP, init_params
+from clip_jax.models.clip import CLIP, init_variables
 from clip_jax.models.presets import PRESETS
 
 CAPTIONS = [
@@ -60,6 +60,6 @@ def model():
     tokenizer = train_sentencepiece(CAPTIONS, 64, config.text.context_length)
     text = dataclasses.replace(config.text, vocab_size=tokenizer.vocab_size)
     config, rng = dataclasses.replace(config, text=text), np.random.default_rng(0)
-    shapes = jax.eval_shape(partial(init_params, CLIP(config)), jax.random.key(0))
+    shapes = jax.eval_shape(partial(init_variables, CLIP(config)), jax.random.key(0))["params"]
     params = jax.tree.map(lambda leaf: rng.normal(0, 0.2, leaf.shape).astype(leaf.dtype), shapes)
-    return Model(config, params, tokenizer)
+    return Model(config, params, tokenizer=tokenizer)
