@@ -1,0 +1,641 @@
+"""Files of real torch against their values, plain pickles against pickle, and hostile archives."""
+
+import itertools
+import math
+import pickle
+import struct
+import tracemalloc
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clip_jax.errors import InputError
+from clip_jax.weights.torch_file import LazyTensor, Unread, read_torch_file
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "torch_files"
+
+
+def expected_tensors(file):
+    """Name -> (dtype, values) of a golden file, as torch had them."""
+    with np.load(GOLDEN / "expected.npz") as arrays:
+        keys = [key.split("/", 2) for key in arrays if key.startswith(f"{file}/")]
+        return {name: (dtype, arrays[f"{file}/{dtype}/{name}"]) for _, dtype, name in keys}
+
+
+def assert_tensors(tensors, expected):
+    assert tensors.keys() == expected.keys()
+    for name, (dtype, values) in expected.items():
+        array = tensors[name].read()
+        assert array.shape == tensors[name].shape == values.shape
+        assert array.dtype == tensors[name].dtype == np.dtype(dtype)
+        np.testing.assert_array_equal(array.astype(values.dtype), values)
+
+
+def lazy_leaves(value):
+    if isinstance(value, LazyTensor):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [leaf for item in value for leaf in lazy_leaves(item)] if isinstance(value, list) else []
+
+
+# Archives made here: a value -> the opcodes of a pickle -> a zip file.
+
+
+@dataclass
+class Global:
+    name: str  # "module name"
+
+
+@dataclass
+class Call:
+    function: Any
+    arguments: Any
+
+
+@dataclass
+class Stored:
+    reference: Any
+
+
+@dataclass
+class New:
+    created: Any
+    arguments: Any = ()
+
+
+@dataclass
+class Built:
+    target: Any
+    state: Any
+
+
+def opcodes(value):
+    """The opcodes of protocol 2 that push a value."""
+    match value:
+        case None:
+            return b"N"
+        case bool():
+            return b"\x88" if value else b"\x89"
+        case int():
+            number = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
+            return b"\x8a" + bytes([len(number)]) + number
+        case float():
+            return b"G" + struct.pack(">d", value)
+        case str():
+            return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
+        case bytes():
+            return value  # opcodes already
+        case tuple():
+            return b"(" + b"".join(map(opcodes, value)) + b"t"
+        case list():
+            return b"](" + b"".join(map(opcodes, value)) + b"e"
+        case dict():
+            items = itertools.chain.from_iterable(value.items())
+            return b"}(" + b"".join(map(opcodes, items)) + b"u"
+        case Global(name):
+            return b"c" + name.replace(" ", "\n").encode() + b"\n"
+        case Call(function, arguments):
+            return opcodes(function) + opcodes(arguments) + b"R"
+        case Stored(reference):
+            return opcodes(reference) + b"Q"
+        case New(created, arguments):
+            return opcodes(created) + opcodes(arguments) + b"\x81"
+        case Built(target, state):
+            return opcodes(target) + opcodes(state) + b"b"
+    raise TypeError(value)
+
+
+FLOAT = Global("torch FloatStorage")
+REBUILD = Global("torch._utils _rebuild_tensor_v2")
+ORDERED_DICT = Global("collections OrderedDict")
+STORAGE = Stored(("storage", FLOAT, "0", "cpu", 6))
+NUMBERS = np.arange(6, dtype=np.float32)
+
+
+def tensor(offset=0, shape=(2, 3), strides=(3, 1), storage=STORAGE):
+    return Call(REBUILD, (storage, offset, shape, strides, False, Call(ORDERED_DICT, ())))
+
+
+def module(name, **attributes):
+    return Built(New(Global(f"__torch__.a.b {name}")), attributes)
+
+
+def write_archive(path, value, top="archive/", storages=None, members=(), **options):
+    """A file as torch.save writes it, of a value or of opcodes."""
+    with zipfile.ZipFile(path, "w", **options) as archive:
+        archive.writestr(f"{top}data.pkl", b"\x80\x02" + opcodes(value) + b".")
+        for key, numbers in (storages or {"0": NUMBERS}).items():
+            archive.writestr(f"{top}data/{key}", numbers.tobytes())
+        for name, content in members:
+            archive.writestr(f"{top}{name}", content)
+    return path
+
+
+def assert_refused(path, message):
+    with pytest.raises(InputError, match=message) as caught:
+        read_torch_file(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < len(str(path)) + 300
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    """One file for the many examples of a property."""
+    return tmp_path_factory.mktemp("torch") / "file.pt"
+
+
+# Files of torch.
+
+
+def test_a_state_dict_of_every_dtype_and_layout():
+    saved = read_torch_file(GOLDEN / "plain.pt")
+    assert saved.pop("note") == "not a tensor"
+    assert saved.pop("shape") == (4, 5)
+    assert_tensors(saved, expected_tensors("plain"))
+
+
+def test_a_training_checkpoint_with_its_optimizer():
+    saved = read_torch_file(GOLDEN / "training.pt")
+    tensors = {name.removeprefix("module."): t for name, t in saved["state_dict"].items()}
+    assert_tensors(tensors, expected_tensors("training"))
+    assert (saved["epoch"], saved["name"]) == (3, "run")
+    [group] = saved["optimizer"]["param_groups"]
+    assert group["betas"] == (0.9, 0.999)
+    assert isinstance(group["lr"], Unread)
+    moments = saved["optimizer"]["state"]
+    assert list(moments) == group["params"] == [0, 1, 2, 3, 4]
+    assert moments[0]["exp_avg"].shape == tensors["inner.weight"].shape
+
+
+def test_a_torchscript_module_is_its_state_dict():
+    expected = expected_tensors("script")
+    with zipfile.ZipFile(GOLDEN / "script.pt") as archive:  # The code in it is compressed.
+        assert zipfile.ZIP_DEFLATED in {info.compress_type for info in archive.infolist()}
+    assert_tensors(read_torch_file(GOLDEN / "script.pt"), expected)
+    assert {dtype for dtype, _ in expected.values()} == {"float16", "float32", "int64"}
+
+
+def test_views_of_one_storage_share_the_memory_of_the_file():
+    saved = read_torch_file(GOLDEN / "plain.pt")
+    base = saved["float32"].read()
+    for name in ("transposed", "row", "column"):
+        assert np.shares_memory(base, saved[name].read())
+    assert not np.shares_memory(base, saved["parameter"].read())
+    assert not base.flags.owndata
+    assert not base.flags.writeable
+
+
+def test_torch_before_1_6_is_refused():
+    assert_refused(GOLDEN / "legacy.pt", "since 1.6; load it with torch 1.6 or later and save")
+
+
+def test_opening_and_reading_copy_nothing(tmp_path):
+    numbers = np.arange(5_000_000, dtype=np.float32)
+    storage = Stored(("storage", FLOAT, "0", "cpu", len(numbers)))
+    value = {"a": tensor(1, (1000, 1000), (4, 4000), storage)}
+    path = write_archive(tmp_path / "a.pt", value, storages={"0": numbers})
+    tracemalloc.start()
+    array = read_torch_file(path)["a"].read()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 500_000
+    assert array[3, 2] == 1 + 3 * 4 + 2 * 4000
+
+
+# Plain values and tensors.
+
+plain_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**600), 2**600)
+    | st.floats(allow_nan=False)
+    # surrogates included, as in captions that were cut
+    | st.text(st.characters(exclude_categories=())),
+    lambda inner: (
+        st.lists(inner)
+        | st.lists(inner).map(tuple)
+        | st.dictionaries(st.text() | st.integers(), inner)
+    ),
+    max_leaves=20,
+)
+
+
+@settings(deadline=None)
+@given(value=plain_values)
+def test_plain_values_are_as_pickle_wrote_them(scratch, value):
+    write_archive(scratch, pickle.dumps(value, protocol=2)[2:-1])
+    assert read_torch_file(scratch) == value
+
+
+def test_containers_that_hold_themselves(tmp_path):
+    value = []
+    value.append({"again": value})
+    path = write_archive(tmp_path / "a.pt", pickle.dumps(value, protocol=2)[2:-1])
+    again = read_torch_file(path)
+    assert again[0]["again"] is again
+
+
+@settings(deadline=None)
+@given(
+    offset=st.integers(0, 8),
+    axes=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), max_size=3),
+    count=st.integers(0, 40),
+)
+def test_a_view_is_what_its_strides_say_or_refused(scratch, offset, axes, count):
+    numbers = np.arange(count, dtype=np.float32)
+    shape, strides = tuple(size for size, _ in axes), tuple(stride for _, stride in axes)
+    value = tensor(offset, shape, strides, Stored(("storage", FLOAT, "k", "cuda:0", count)))
+    write_archive(scratch, value, storages={"k": numbers})
+    picked = {
+        index: offset + sum(i * stride for i, stride in zip(index, strides, strict=True))
+        for index in itertools.product(*map(range, shape))
+    }
+    if any(position >= count for position in picked.values()):
+        assert_refused(scratch, "reaches beyond its storage")
+        return
+    array = read_torch_file(scratch).read()
+    assert array.shape == shape
+    assert {index: array[index] for index in picked} == picked
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides"),
+    [((1, 6), (2**62, 1)), ((6, 1, 1), (1, 10**30, 2**63)), ((0, 3), (2**62, 2**62))],
+)
+def test_the_stride_of_an_axis_without_a_second_number_is_free(tmp_path, shape, strides):
+    path = write_archive(tmp_path / "a.pt", tensor(0, shape, strides))
+    np.testing.assert_array_equal(
+        read_torch_file(path).read(), NUMBERS[: math.prod(shape)].reshape(shape)
+    )
+
+
+@pytest.mark.parametrize("top", ["", "archive/", "any name/"])
+def test_the_top_folder_has_any_name(tmp_path, top):
+    path = write_archive(tmp_path / "a.pt", {"a": tensor()}, top, members=[("byteorder", "little")])
+    np.testing.assert_array_equal(read_torch_file(path)["a"].read(), NUMBERS.reshape(2, 3))
+
+
+def test_odd_offsets_in_the_file_are_fine(tmp_path):
+    path = write_archive(tmp_path / "a.pt", tensor(), top="odd/")
+    moved = b"PK\x03\x04" + path.read_bytes()  # as a zip appended to something else
+    path.write_bytes(moved)
+    np.testing.assert_array_equal(read_torch_file(path).read(), NUMBERS.reshape(2, 3))
+
+
+def test_memo_numbers_may_be_huge_without_costing_memory(tmp_path):
+    path = write_archive(tmp_path / "a.pt", b"K\x07r\xff\xff\xff\xffj\xff\xff\xff\xff")
+    tracemalloc.start()
+    assert read_torch_file(path) == 7
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 500_000
+
+
+# TorchScript modules.
+
+
+def test_modules_give_dotted_names_and_leave_out_what_is_no_tensor(tmp_path):
+    inner = module("Inner", weight=tensor(0, (2,), (1,)), training=True, sizes=[1, 2])
+    root = module(
+        "Root",
+        first=inner,
+        scale=tensor(5, (), ()),
+        label="x",
+        tag=Call(Global("torch.jit._pickle restore_type_tag"), ([1], "List[int]")),
+        flags=Call(Global("torch.jit._pickle build_boollist"), ([True],)),
+        opaque=Built(New(Global("__torch__ C")), (1, 2)),
+        bare=New(Global("__torch__ D")),
+    )
+    path = write_archive(tmp_path / "a.pt", root)
+    tensors = read_torch_file(path)
+    assert {name: t.read().tolist() for name, t in tensors.items()} == {
+        "first.weight": [0.0, 1.0],
+        "scale": 5.0,
+    }
+
+
+def test_a_module_that_is_used_twice_has_two_names(tmp_path):
+    shared = opcodes(module("Shared", w=tensor(0, (1,), (1,)))) + b"q\x01"
+    path = write_archive(tmp_path / "a.pt", module("Root", a=shared, b=b"h\x01"))
+    assert read_torch_file(path).keys() == {"a.w", "b.w"}
+
+
+def nested(depth):
+    """A module in which each of `depth` modules is twice in the next: 2**depth names."""
+    inner = opcodes(module("M", w=tensor()))
+    for level in range(depth):
+        memo = bytes([level])
+        inner = opcodes(module("M", a=inner + b"q" + memo, b=b"h" + memo))
+    return inner
+
+
+def test_modules_that_multiply_or_hold_themselves_are_refused(tmp_path):
+    assert len(read_torch_file(write_archive(tmp_path / "few.pt", nested(5)))) == 32
+    assert_refused(write_archive(tmp_path / "a.pt", nested(60)), "more than 1000000 attributes")
+    own = opcodes(New(Global("__torch__ M"))) + b"q\x00" + opcodes({"me": b"h\x00"}) + b"b"
+    assert_refused(write_archive(tmp_path / "b.pt", own), "longer than 1000 characters")
+    long = module("M", **{"n" * 1001: tensor()})
+    assert_refused(write_archive(tmp_path / "c.pt", long), "longer than 1000 characters")
+
+
+# What must not run.
+
+
+def ways_to_make(path):
+    """Values and opcodes that make a directory at `path` when they are unpickled."""
+    create = f"__import__('os').mkdir({str(path)!r})"
+    name = str(path)
+    text = opcodes(name)
+    module_os = Call(Global("builtins __import__"), ("os",))
+    return {
+        "reduce": Call(Global("os mkdir"), (name,)),
+        "module of the platform": Call(Global("posix mkdir"), (name,)),
+        "eval": Call(Global("builtins eval"), (create,)),
+        "python 2's eval": Call(Global("__builtin__ eval"), (create,)),
+        "shell": Call(Global("os system"), (f"mkdir {name}",)),
+        "in an optimizer": {"state_dict": {}, "optimizer": Call(Global("os mkdir"), (name,))},
+        "as an argument": Call(Global("builtins len"), ([Call(Global("os mkdir"), (name,))],)),
+        "getattr": Call(Call(Global("builtins getattr"), (module_os, "mkdir")), (name,)),
+        "instance": b"(" + text + b"ios\nmkdir\n",
+        "object": b"(cos\nmkdir\n" + text + b"o",
+        "dotted": b"\x80\x04\x8c\x06shutil\x8c\x08os.mkdir\x93" + opcodes((name,)) + b"R",
+        "stack global": b"\x80\x04\x8c\x02os\x8c\x05mkdir\x93" + opcodes((name,)) + b"R",
+        "text": b"cos\nmkdir\n(S'" + name.encode() + b"'\ntR",
+    }
+
+
+@pytest.mark.parametrize("way", ways_to_make("x"))
+def test_a_pickle_that_runs_code_is_refused_and_nothing_runs(tmp_path, way):
+    live, made = tmp_path / "live", tmp_path / "made"
+    pickle.loads(b"\x80\x02" + opcodes(ways_to_make(live)[way]) + b".")
+    assert live.is_dir()  # It does run where it is let.
+    assert_refused(
+        write_archive(tmp_path / "a.pt", ways_to_make(made)[way]), "it needs '|its data.pkl uses"
+    )
+    assert not made.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "read_as"),
+    [
+        ("torch load", "torch.load"),
+        ("torch._utils os.system", "torch._utils.os.system"),
+        ("torch HalfStorage.__reduce__", "torch.HalfStorage.__reduce__"),
+        ("collections OrderedDict.fromkeys", "collections.OrderedDict.fromkeys"),
+        ("numpy.core.multiarray _reconstruct", "numpy.core.multiarray._reconstruct"),
+        ("__torch__evil run", "__torch__evil.run"),
+        ("argparse Namespace", "argparse.Namespace"),
+        ("x " + "y" * 10_000, "x.yyy"),
+    ],
+)
+def test_what_is_not_needed_for_tensors_is_named(tmp_path, name, read_as):
+    value = {"state_dict": {"a": tensor()}, "optimizer": Call(Global(name), ("x",))}
+    path = write_archive(tmp_path / "a.pt", value)
+    assert_refused(path, f"it needs '{read_as}.*save the state dict alone")
+
+
+def test_what_stands_for_numpy_scalars_cannot_be_called(tmp_path):
+    unread = Call(Global("numpy dtype"), ("f8", False, True))
+    built = Built(unread, (3, "<", None, None, None, -1, -1, 0))
+    path = write_archive(tmp_path / "a.pt", [built])
+    assert read_torch_file(path) == [Unread("numpy.dtype")]
+    assert_refused(write_archive(tmp_path / "b.pt", Call(unread, ("x",))), "makes no sense")
+
+
+def storage(*reference):
+    return Stored(("storage", FLOAT, "0", "cpu", 6)[: -len(reference)] + reference)
+
+
+DEEP_TUPLE = b")" + b"\x85" * 200_000
+
+
+MISSHAPEN = {
+    "begins beyond": (tensor(6, (1,), (1,)), "reaches beyond its storage"),
+    "ends beyond": (tensor(1), "reaches beyond its storage"),
+    "strides beyond": (tensor(0, (2, 3), (4, 1)), "reaches beyond its storage"),
+    "a huge stride": (tensor(0, (2,), (2**62,)), "reaches beyond its storage"),
+    "an overflowing stride": (tensor(0, (2,), (2**64,)), "reaches beyond its storage"),
+    "a scalar beyond": (tensor(6, (), ()), "reaches beyond its storage"),
+    "a negative offset": (tensor(-1), "other than sizes"),
+    "a negative stride": (tensor(5, (6,), (-1,)), "other than sizes"),
+    "a negative size": (tensor(0, (-2, -3)), "other than sizes"),
+    "a fraction": (tensor(0.0), "other than sizes"),
+    "a truth": (tensor(0, (True,), (1,)), "other than sizes"),
+    "a text": (tensor("0"), "other than sizes"),
+    "no tuple": (tensor(0, [2, 3]), "not a tuple"),
+    "no strides": (tensor(0, (2, 3), None), "not a tuple"),
+    "a stride too many": (tensor(0, (2,), (3, 1)), "does not fit its strides"),
+    "too many axes": (tensor(0, (1,) * 65, (1,) * 65), "does not fit its strides"),
+    "repeated without end": (tensor(0, (10**12,), (0,)), "larger than the file"),
+    "empty but huge": (tensor(0, (0, 10**18, 10**18), (1, 1, 1)), "larger than the file"),
+    "a storage with too few bytes": (tensor(storage=storage(7)), "too few for 7 numbers"),
+    "a wider type": (
+        tensor(storage=storage(Global("torch LongStorage"), "0", "cpu", 6)),
+        "too few for 6 numbers",
+    ),
+    "a storage that lacks": (tensor(storage=storage("1", "cpu", 6)), "has no 'data/1'"),
+    "a path": (
+        tensor(storage=storage("../../../../etc/passwd", "cpu", 6)),
+        "has no 'data/../../../../etc/passwd'",
+    ),
+    "a number as key": (tensor(storage=storage(0, "cpu", 6)), "makes no sense"),
+    "no size": (tensor(storage=storage("cpu")), "makes no sense"),
+    "a reference of four": (Stored(("storage", FLOAT, "0", 6)), "makes no sense"),
+    "a reference of another kind": (
+        Stored(("module", FLOAT, "0", "cpu", 6)),
+        "makes no sense",
+    ),
+    "a reference that is a text": (Stored("storage"), "makes no sense"),
+    "a class that is no storage": (
+        tensor(storage=storage(ORDERED_DICT, "0", "cpu", 6)),
+        "makes no sense",
+    ),
+    "a tensor without storage": (tensor(storage=None), "makes no sense"),
+    "a parameter without tensor": (
+        Call(Global("torch._utils _rebuild_parameter"), ({}, True)),
+        "makes no sense",
+    ),
+    "a size of nothing": (Call(Global("torch Size"), ()), "makes no sense"),
+    "arguments that are a list": (Call(ORDERED_DICT, []), "makes no sense"),
+    "a called storage class": (Call(FLOAT, (10**12,)), "makes no sense"),
+    "a called TorchScript class": (Call(Global("__torch__ M"), ()), "makes no sense"),
+    "a called object": (Call(module("M"), ()), "makes no sense"),
+    "a called tensor": (Call(tensor(), ()), "makes no sense"),
+    "a called text": (Call("os.system", ("x",)), "makes no sense"),
+    "a new tensor": (New(REBUILD), "makes no sense"),
+    "a new storage": (New(FLOAT), "makes no sense"),
+    "a new object of an object": (New(module("M")), "makes no sense"),
+    "a new object with arguments": (New(Global("__torch__ M"), (1,)), "makes no sense"),
+    "state of a tensor": (Built(tensor(), {"shape": (9,)}), "makes no sense"),
+    "state of a function": (Built(REBUILD, {"x": 1}), "makes no sense"),
+    "slots of a function": (Built(REBUILD, (None, {"__code__": 1})), "makes no sense"),
+    "state of a class": (Built(Global("__torch__ M"), {"x": 1}), "makes no sense"),
+    "state of a storage": (Built(STORAGE, {"count": 9}), "makes no sense"),
+    "a dict as key": (b"}}Ns", "makes no sense"),
+    "a tensor as key": (b"}" + opcodes(tensor()) + b"Ns", "makes no sense"),
+    "a tuple as key, too deep to hash": (b"}" + DEEP_TUPLE + b"Ns", "makes no sense"),
+    "a key without value": (b"}(Nu", "makes no sense"),
+    "items of a list": (b"]K\x01K\x01s", "makes no sense"),
+    "an element of a dict": (b"}Na", "makes no sense"),
+    "elements of a tuple": (b")(Ne", "makes no sense"),
+    "nothing": (b"", "makes no sense"),
+    "nothing to call": (b"R", "makes no sense"),
+    "no mark": (b"t", "makes no sense"),
+    "a mark that is gone": (b"N(0t", "uses POP"),
+    "a memo never made": (b"h\x07", "makes no sense"),
+    "an unknown opcode": (b"\xff", "makes no sense"),
+    "a text longer than the file": (b"X\xff\xff\xff\x7fabc", "makes no sense"),
+    "bytes longer than memory": (b"\x8e" + b"\xff" * 7 + b"\x7f", "makes no sense"),
+    "a frame": (b"\x95" + bytes(8) + b"N", "uses FRAME"),
+    "a registered extension": (b"\x82\x01", "uses EXT1"),
+}
+
+
+@pytest.mark.parametrize("case", MISSHAPEN)
+def test_pickles_that_make_no_tensors_are_refused(tmp_path, case):
+    value, message = MISSHAPEN[case]
+    assert_refused(write_archive(tmp_path / "a.pt", value), message)
+
+
+def test_deep_nesting_is_only_memory(tmp_path):
+    path = write_archive(tmp_path / "a.pt", [DEEP_TUPLE, b"]" * 100_000 + b"a" * 99_999])
+    assert len(read_torch_file(path)) == 2
+
+
+# Archives that are none of torch's, or damaged.
+
+
+def test_members_must_be_stored_as_torch_stores_them(tmp_path):
+    path = write_archive(tmp_path / "a.pt", tensor(), compression=zipfile.ZIP_DEFLATED)
+    assert_refused(path, "'data.pkl' is compressed or encrypted.*torch.save")
+    plain = write_archive(tmp_path / "b.pt", tensor()).read_bytes()
+    with zipfile.ZipFile(tmp_path / "b.pt") as archive:
+        directory = archive.start_dir
+    encrypted = bytearray(plain)
+    encrypted[directory + 8] |= 1
+    path.write_bytes(encrypted)
+    assert_refused(path, "'data.pkl' is compressed or encrypted")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_archives_with_the_wrong_members_are_refused(tmp_path):
+    path = tmp_path / "a.pt"
+    write_archive(path, None, members=[("data.pkl", "N.")])
+    assert_refused(path, "two members of the archive have one name")
+    write_archive(path, None, top="", members=[("other/data.pkl", "N.")])
+    assert_refused(path, "it has 2 data.pkl instead of 1")
+    write_archive(path, None, top="a/b/")
+    assert_refused(path, "it has 0 data.pkl instead of 1")
+    write_archive(path, None, members=[("byteorder", "big")])
+    assert_refused(path, "big-endian")
+    write_archive(path, None, members=[("byteorder", b"little" * 4_000_000)])
+    assert_refused(path, "byteorder has 24000000 bytes")
+    write_archive(path, opcodes("x" * (8 << 20)))
+    assert_refused(path, r"data.pkl has 838\d+ bytes")
+
+
+def test_no_file_or_no_archive(tmp_path):
+    path = tmp_path / "a.pt"
+    assert_refused(path, "No such file")
+    assert_refused(tmp_path, "Is a directory")
+    for content in (b"", b"PK", b"weights " * 100):
+        path.write_bytes(content)
+        assert_refused(path, "not an archive as torch writes it since 1.6")
+    path.write_bytes(b"PK\x03\x04" * 100)
+    assert_refused(path, "cut off or damaged; fetch it again")
+
+
+@settings(deadline=None, max_examples=50)
+@given(data=st.data(), file=st.sampled_from(["plain", "training", "script"]))
+def test_a_file_that_was_cut_off_is_refused(scratch, data, file):
+    whole = (GOLDEN / f"{file}.pt").read_bytes()
+    scratch.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
+    with pytest.raises(InputError):
+        read_torch_file(scratch)
+
+
+def assert_refused_or_readable(path):
+    """Nothing but InputError, or tensors of the shape and dtype that they say."""
+    try:
+        value = read_torch_file(path)
+    except InputError:
+        return
+    for leaf in lazy_leaves(value):
+        array = leaf.read()
+        assert (array.shape, array.dtype) == (leaf.shape, leaf.dtype)
+        array.tobytes()
+
+
+def changed(content, places):
+    """The content with bytes replaced, removed or inserted."""
+    content = bytearray(content)
+    for place, width, replacement in places:
+        content[place : place + width] = replacement
+    return bytes(content)
+
+
+def changes(size):
+    return st.lists(
+        st.tuples(st.integers(0, size - 1), st.integers(0, 4), st.binary(max_size=4)),
+        min_size=1,
+        max_size=4,
+    )
+
+
+@settings(deadline=None, max_examples=300)
+@given(data=st.data(), file=st.sampled_from(["plain", "training", "script"]))
+def test_damage_anywhere_is_refused_or_harmless(scratch, data, file):
+    whole = (GOLDEN / f"{file}.pt").read_bytes()
+    scratch.write_bytes(changed(whole, data.draw(changes(len(whole)))))
+    assert_refused_or_readable(scratch)
+
+
+def golden_pickle(file):
+    """data.pkl of a golden file, and its storages."""
+    with zipfile.ZipFile(GOLDEN / f"{file}.pt") as archive:
+        members = {name.split("/", 1)[1]: archive.read(name) for name in archive.namelist()}
+    storages = {
+        name.removeprefix("data/"): np.frombuffer(content, np.uint8)
+        for name, content in members.items()
+        if name.startswith("data/")
+    }
+    return members["data.pkl"], storages
+
+
+@settings(deadline=None, max_examples=300)
+@given(data=st.data(), file=st.sampled_from(["plain", "training", "script"]))
+def test_damage_in_the_pickle_is_refused_or_harmless(scratch, data, file):
+    pickled, storages = golden_pickle(file)
+    pickled = changed(pickled, data.draw(changes(len(pickled))))
+    write_archive(scratch, pickled, storages=storages)
+    assert_refused_or_readable(scratch)
+
+
+FRAGMENTS = [
+    *(bytes([code]) for code in b"N()]}tsuaeRbQ\x81\x85\x86\x87\x88"),
+    *(b"q" + bytes([index]) for index in range(3)),
+    *(b"h" + bytes([index]) for index in range(3)),
+    *map(opcodes, (0, -1, 2, 2**64, 1.5, "a", "0", "storage", (2, 3), (3, 1), [1], {"a": 1})),
+    *map(opcodes, (FLOAT, REBUILD, ORDERED_DICT, Global("__torch__ M"), Global("numpy dtype"))),
+    *map(opcodes, (STORAGE, tensor(), module("M", w=tensor()), ("storage", FLOAT, "0", "", 6))),
+]
+
+
+@settings(deadline=None, max_examples=500)
+@given(pieces=st.lists(st.sampled_from(FRAGMENTS), max_size=30))
+def test_any_sequence_of_opcodes_is_refused_or_harmless(scratch, pieces):
+    write_archive(scratch, b"".join(pieces))
+    assert_refused_or_readable(scratch)
+
+
+def test_bfloat16_is_that_of_jax():
+    assert read_torch_file(GOLDEN / "plain.pt")["bfloat16"].dtype == ml_dtypes.bfloat16
