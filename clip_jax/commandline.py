@@ -39,9 +39,11 @@ def main(name: str, run: Callable[[Sequence[str]], None]) -> int:
 def parse(kind: Any, arguments: Sequence[str], prog: str, default: Any = None) -> Any:
     """Arguments -> an instance of the dataclass (or union of dataclasses) `kind`.
 
-    Every field is an option under its dotted name. `default` gives the values that are not named.
+    Every field is an option under its dotted name. `default` gives the values that are not named,
+    and which member of a union has the fields.
     """
     options = {} if default is None else {"default": default}
+    options["config"] = (tyro.conf.AvoidSubcommands,)
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):

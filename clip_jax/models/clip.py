@@ -8,7 +8,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.nn import initializers as init
 
-from clip_jax.models.config import CLIPConfig, Compute, check_config
+from clip_jax.models.config import (
+    CLIPConfig,
+    Compute,
+    PreprocessConfig,
+    ResNetConfig,
+    check_config,
+)
+from clip_jax.models.resnet import ResNet
 from clip_jax.models.text import TextTransformer
 from clip_jax.models.vit import ViT
 
@@ -19,8 +26,13 @@ class CLIP(nn.Module):
     """Image and text tower with the log-temperature of the contrastive loss.
 
     model = CLIP(config)
-    params = model.init(key, images, tokens)["params"]
-    image, text, scale = model.apply({"params": params}, images, tokens)
+    variables = init_variables(model, key)
+    image, text, scale = model.apply(variables, images, tokens)
+
+    Variables are {"params": ..., "batch_stats": ...}; the second, running averages of batch
+    normalisation, is empty for a ViT. In training they change with each batch:
+
+    outputs, updated = model.apply(variables, images, tokens, train=True, mutable="batch_stats")
     """
 
     config: CLIPConfig
@@ -29,41 +41,49 @@ class CLIP(nn.Module):
     def setup(self) -> None:
         c = self.config
         check_config(c)
-        self.image = ViT(c.image, c.embed_dim, c.activation, self.compute)
+        self.image: nn.Module
+        if isinstance(c.image, ResNetConfig):
+            self.image = ResNet(c.image, c.embed_dim, self.compute)
+        else:
+            self.image = ViT(c.image, c.embed_dim, c.activation, self.compute)
         self.text = TextTransformer(c.text, c.embed_dim, c.activation, self.compute)
         self.logit_scale = self.param("logit_scale", init.constant(math.log(1 / 0.07)), ())
 
-    def __call__(self, images: Array, tokens: Array) -> tuple[Array, Array, Array]:
+    def __call__(
+        self, images: Array, tokens: Array, train: bool = False
+    ) -> tuple[Array, Array, Array]:
         """Unit embeddings [B, embed_dim] float32 of images and of texts, and exp(t), a scalar."""
-        image = self.encode_image(images, normalize=True)
+        image = self.encode_image(images, normalize=True, train=train)
         text = self.encode_text(tokens, normalize=True)
         return image, text, jnp.exp(self.logit_scale)
 
-    def encode_image(self, images: Array, normalize: bool = False) -> Array:
+    def encode_image(self, images: Array, normalize: bool = False, train: bool = False) -> Array:
         """[B, size, size, 3] -> [B, embed_dim] float32.
 
         uint8 images are pixels and are standardised here, on the device; float images already are.
+        train: batch normalisation by the batch's own statistics.
         """
         if images.dtype == jnp.uint8:
-            images = standardize(images, self.config.image_mean, self.config.image_std)
-        return finish(self.image(images), normalize)
+            images = standardize(images, self.config.preprocess)
+        return finish(self.image(images, train), normalize)
 
     def encode_text(self, tokens: Array, normalize: bool = False) -> Array:
         """Token ids [B, T] int, T at most the context length -> [B, embed_dim] float32."""
         return finish(self.text(tokens), normalize)
 
 
-def init_params(model: CLIP, key: Array) -> Any:
-    """Fresh parameters. Under jax.eval_shape: their shapes, without computing anything."""
+def init_variables(model: CLIP, key: Array) -> dict[str, Any]:
+    """Fresh {"params", "batch_stats"}. Under jax.eval_shape: their shapes, nothing computed."""
     image, text = model.config.image, model.config.text
     images = jnp.zeros((1, image.image_size, image.image_size, 3))
     tokens = jnp.zeros((1, text.context_length), jnp.int32)
-    return model.init(key, images, tokens)["params"]
+    return {"batch_stats": {}, **model.init(key, images, tokens)}
 
 
-def standardize(pixels: Array, mean: tuple[float, ...], std: tuple[float, ...]) -> Array:
+def standardize(pixels: Array, preprocess: PreprocessConfig) -> Array:
     """uint8 [..., 3] -> float32 (pixels / 255 - mean) / std."""
-    return (pixels.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)
+    mean, std = jnp.array(preprocess.mean), jnp.array(preprocess.std)
+    return (pixels.astype(jnp.float32) / 255 - mean) / std
 
 
 def finish(embeddings: Array, normalize: bool) -> Array:

@@ -3,9 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
-OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
-
 
 @dataclass(frozen=True)
 class ViTConfig:
@@ -21,6 +18,24 @@ class ViTConfig:
     """Number of transformer blocks."""
     heads: int
     """Attention heads a block; divides width (OpenAI: width / 64)."""
+    patch_dropout: float = 0.0
+    """Share of patches left out in training, drawn anew for every image (FLIP)."""
+
+
+@dataclass(frozen=True)
+class ResNetConfig:
+    """Residual network with attention pooling: the image tower of the paper's ResNets."""
+
+    image_size: int
+    """Height and width of the input, in pixels; a multiple of 32."""
+    width: int
+    """Channels after the stem; stages have 4, 8, 16 and 32 times as many."""
+    layers: tuple[int, int, int, int]
+    """Number of blocks in each stage."""
+    heads: int
+    """Attention heads of the final pooling; divides 32 * width (OpenAI: width / 2)."""
+    frozen_statistics: bool = False
+    """Train with the running averages of batch normalisation as they are, for small batches."""
 
 
 @dataclass(frozen=True)
@@ -40,21 +55,36 @@ class TextConfig:
 
 
 @dataclass(frozen=True)
+class PreprocessConfig:
+    """How pictures become the image tower's input; by default as OpenAI's models were trained."""
+
+    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
+    """Mean of the red, green and blue channels of images in 0..1, subtracted from the input."""
+    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+    """Standard deviation of the channels, by which the input is divided."""
+    interpolation: Literal["bicubic", "bilinear", "nearest", "lanczos"] = "bicubic"
+    """Pillow's filter for resizing."""
+    resize_mode: Literal["shortest", "squash", "longest"] = "shortest"
+    """Shorter side to the input size and the centre cut out; both sides to it; or the longer side
+    to it and the rest filled up."""
+    fill: int = 0
+    """Grey value, 0 to 255, that fills up under resize_mode "longest"."""
+
+
+@dataclass(frozen=True)
 class CLIPConfig:
     """Architecture of a whole model; it travels with the weights."""
 
     embed_dim: int
     """Size of the shared embedding space."""
-    image: ViTConfig
+    image: ViTConfig | ResNetConfig
     """The image tower."""
     text: TextConfig
     """The text tower."""
     activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
     """MLP activation. OpenAI trained with QuickGELU; exact GELU on its weights costs 2.7 points."""
-    image_mean: tuple[float, float, float] = OPENAI_MEAN
-    """Mean of the red, green and blue channels of images in 0..1, subtracted from the input."""
-    image_std: tuple[float, float, float] = OPENAI_STD
-    """Standard deviation of the channels, by which the input is divided."""
+    preprocess: PreprocessConfig = PreprocessConfig()
+    """Preprocessing of images."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +101,9 @@ class Compute:
     """What the backward pass recomputes: nothing, all but matrix products, or whole blocks."""
 
 
+NOT_SIZES = ("image.patch_dropout", "image.frozen_statistics")
+
+
 def check_config(config: CLIPConfig) -> None:
     """Raise ValueError with one line if sizes contradict each other."""
     image, text = config.image, config.text
@@ -80,17 +113,43 @@ def check_config(config: CLIPConfig) -> None:
         **{f"text.{name}": size for name, size in vars(text).items()},
     }
     for name, size in sizes.items():
-        if size < 1:
+        if name not in NOT_SIZES and min(size if isinstance(size, tuple) else (size,)) < 1:
             raise ValueError(f"model.{name} must be at least 1, got {size}")
+    if isinstance(image, ResNetConfig):
+        _check_resnet(image)
+    else:
+        _check_vit(image)
+    if text.width % text.heads:
+        raise ValueError(
+            f"model.text.heads {text.heads} does not divide model.text.width {text.width}"
+        )
+    if text.context_length < 3:
+        raise ValueError("model.text.context_length must hold start, end and at least one token")
+
+
+def _check_vit(image: ViTConfig) -> None:
+    if not 0 <= image.patch_dropout < 1:
+        raise ValueError(f"model.image.patch_dropout must be in [0, 1), got {image.patch_dropout}")
     if image.image_size % image.patch_size:
         raise ValueError(
             f"model.image.patch_size {image.patch_size} does not divide "
             f"model.image.image_size {image.image_size}"
         )
-    for name, tower in (("image", image), ("text", text)):
-        if tower.width % tower.heads:
-            raise ValueError(
-                f"model.{name}.heads {tower.heads} does not divide model.{name}.width {tower.width}"
-            )
-    if text.context_length < 3:
-        raise ValueError("model.text.context_length must hold start, end and at least one token")
+    if image.width % image.heads:
+        raise ValueError(
+            f"model.image.heads {image.heads} does not divide model.image.width {image.width}"
+        )
+
+
+def _check_resnet(image: ResNetConfig) -> None:
+    if image.image_size % 32:
+        raise ValueError(
+            f"model.image.image_size {image.image_size} is not a multiple of 32, by which a "
+            "ResNet reduces it"
+        )
+    if image.width % 2:
+        raise ValueError(f"model.image.width {image.width} is odd; the stem starts with half of it")
+    if 32 * image.width % image.heads:
+        raise ValueError(
+            f"model.image.heads {image.heads} does not divide 32 * model.image.width {image.width}"
+        )

@@ -202,12 +202,15 @@ class Transformer(nn.Module):
         return apply({"params": jax.tree.map(lambda p: p[0], last)}, x, read)[:, 0]
 
 
+REMAT_POLICIES = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": None}
+"""What is kept for the backward pass under Compute.remat."""
+
+
 def rematerialised(function: Callable, policy: str) -> Callable:
     """Wrap a layer so that its backward pass recomputes what Compute.remat says."""
     if policy == "none":
         return function
-    keep = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if policy == "dots" else None
-    return jax.checkpoint(function, policy=keep)
+    return jax.checkpoint(function, policy=REMAT_POLICIES[policy])
 
 
 def split_layers(stacked: Any, count: int) -> tuple[Any, Any]:

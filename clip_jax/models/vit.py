@@ -20,8 +20,11 @@ class ViT(nn.Module):
     compute: Compute
 
     @nn.compact
-    def __call__(self, images: Array) -> Array:
-        """Standardised images [B, size, size, 3] float -> [B, embed_dim] in the compute dtype."""
+    def __call__(self, images: Array, train: bool = False) -> Array:
+        """Standardised images [B, size, size, 3] float -> [B, embed_dim] in the compute dtype.
+
+        train: leave out patches at random, by the random stream "dropout", if the config says so.
+        """
         c, dtype = self.config, jnp.dtype(self.compute.dtype)
         patch_values = c.patch_size * c.patch_size * 3
         normal = init.normal(c.width**-0.5)
@@ -35,9 +38,13 @@ class ViT(nn.Module):
 
         # A convolution whose stride is its kernel is one matrix product over cut-out patches.
         patches = cut_patches(images.astype(dtype), c.patch_size)
-        x = patches @ kernel.reshape(patch_values, c.width).astype(dtype)
-        first = jnp.broadcast_to(class_embedding.astype(dtype), (len(x), 1, c.width))
-        x = jnp.concatenate([first, x], axis=1) + positions.astype(dtype)
+        places = positions[1:].astype(dtype)
+        if train and c.patch_dropout:
+            kept = self.draw_patches(*patches.shape[:2])
+            patches, places = jnp.take_along_axis(patches, kept[..., None], axis=1), places[kept]
+        x = patches @ kernel.reshape(patch_values, c.width).astype(dtype) + places
+        first = (class_embedding + positions[0]).astype(dtype)
+        x = jnp.concatenate([jnp.broadcast_to(first, (len(x), 1, c.width)), x], axis=1)
         x = LayerNorm(name="norm_pre")(x)
         x = Transformer(
             layers=c.layers,
@@ -49,6 +56,12 @@ class ViT(nn.Module):
             name="transformer",
         )(x, read=jnp.zeros(len(x), jnp.int32))
         return LayerNorm(name="norm_post")(x) @ projection.astype(dtype)
+
+    def draw_patches(self, batch: int, patches: int) -> Array:
+        """Indices of the patches that are kept, at least one of each image: [B, kept] int."""
+        kept = max(1, round(patches * (1 - self.config.patch_dropout)))
+        order = jax.random.uniform(self.make_rng("dropout"), (batch, patches))
+        return jax.lax.top_k(order, kept)[1]
 
 
 def cut_patches(images: Array, size: int) -> Array:

@@ -11,9 +11,13 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-# The first rule found in a path decides; block parameters have the layer as leading axis.
+# The first rule found in a path decides; stacked parameters have the layer as leading axis.
 # Matrices are split over fsdp; over tensor, heads and the inside of the MLP.
 RULES: tuple[tuple[str, P], ...] = (
+    (r"attention_pool/qkv_kernel$", P("fsdp", None, "tensor", None)),
+    (r"attention_pool/qkv_bias$", P(None, "tensor", None)),
+    (r"_rest/\w+/conv/kernel$", P(None, None, None, None, "fsdp")),
+    (r"conv/kernel$", P(None, None, None, "fsdp")),
     (r"attention/qkv_kernel$", P(None, "fsdp", None, "tensor", None)),
     (r"attention/qkv_bias$", P(None, None, "tensor", None)),
     (r"attention/out_kernel$", P(None, "tensor", None, "fsdp")),

@@ -1,6 +1,7 @@
 """What a recipe says: one frozen dataclass, which is also the command line of train.py."""
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,8 @@ class DataConfig:
     train: str = "scenes:"
     """Pairs to train on: wds:PATH (a tar, a brace glob, a directory) or scenes: (generated)."""
     tokenizer: str | None = None
-    """SentencePiece .model file; by default a vocabulary is trained on the captions."""
+    """SentencePiece .model, OpenAI's merges file or a directory with a vocabulary; by default one
+    is trained on the captions."""
     vocab_size: int = 8192
     """Most token ids of a vocabulary that is trained here."""
     augment: Augment = field(default_factory=Augment)
@@ -53,6 +55,9 @@ class TrainConfig:
 
     model: CLIPConfig
     """Architecture. text.vocab_size is replaced by the size of the vocabulary in use."""
+    init_from: str | None = None
+    """Start from these weights instead of random ones: anything clip_jax.load takes. The vocabulary
+    comes with them; position embeddings are interpolated to model.image.image_size."""
     data: DataConfig = field(default_factory=DataConfig)
     """Training pairs."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -127,6 +132,15 @@ def check_train_config(config: TrainConfig) -> None:
         raise InputError(
             f"data.augment.min_crop_area must be in (0, 1], got {config.data.augment.min_crop_area}"
         )
+    for rule, factor in optimizer.rates:
+        try:
+            re.compile(rule)
+        except re.error as error:
+            raise InputError(
+                f"optimizer.rates: {rule!r} is no regular expression ({error})"
+            ) from None
+        if factor < 0:
+            raise InputError(f"optimizer.rates: the factor of {rule!r} is negative: {factor}")
     for template in config.data.augment.templates:
         if "{c}" not in template:
             raise InputError(f"data.augment.templates: {template!r} has no {{c}} for the caption")

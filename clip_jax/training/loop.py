@@ -18,10 +18,12 @@ from jax.sharding import Mesh
 from clip_jax.data.pipeline import Batches
 from clip_jax.data.samples import PairSource
 from clip_jax.data.sources import open_captioned, open_labelled, open_pairs
-from clip_jax.data.tokenizers import SentencePieceTokenizer, train_sentencepiece
+from clip_jax.data.tokenizers import Tokenizer, train_sentencepiece
+from clip_jax.data.vocabulary import open_tokenizer
 from clip_jax.errors import InputError
 from clip_jax.evaluation.run import evaluate_all
-from clip_jax.model import Model
+from clip_jax.loading import load
+from clip_jax.model import Model, resize_of
 from clip_jax.models.attention import resolve_attention
 from clip_jax.models.clip import CLIP
 from clip_jax.parallel.mesh import batch_shards, make_mesh, put_batch
@@ -30,7 +32,7 @@ from clip_jax.training.config import OPERATIONAL, TrainConfig, check_train_confi
 from clip_jax.training.curve import draw_curve
 from clip_jax.training.metrics import StepLogger, write_results
 from clip_jax.training.optimizer import learning_rate_schedule, make_optimizer
-from clip_jax.training.state import TrainState, abstract_state, init_state
+from clip_jax.training.state import TrainState, abstract_state, init_state, state_from
 from clip_jax.training.step import make_train_step
 from clip_jax.weights.workdir import TOKENIZER, config_to_json
 
@@ -54,17 +56,19 @@ def train(config: TrainConfig) -> Model:
         start = checkpoints.latest() or 0
         if start:
             check_same_recipe(checkpoints.read_run(start), config, source)
-            tokenizer = SentencePieceTokenizer.load(
-                workdir / TOKENIZER, config.model.text.context_length
-            )
+            tokenizer = open_tokenizer(workdir / TOKENIZER, config.model.text.context_length)
         else:
-            tokenizer = make_tokenizer(config, source)
+            given = load_initial(config)
+            tokenizer = make_tokenizer(config, source, given)
             tokenizer.save(workdir / TOKENIZER)
         run = Run(config, mesh, workdir, source, tokenizer)
-        state = run.initial_state() if start == 0 else checkpoints.restore(start, run.abstract())
+        if start:
+            state = checkpoints.restore(start, run.abstract())
+        else:
+            state = run.initial_state(given and given.variables)
         if start < config.steps:
             state = run.loop(start, state, checkpoints)
-    model = Model(run.module.config, state.params, tokenizer, run.module.compute)
+    model = Model(run.module.config, state.params, state.batch_stats, tokenizer, run.module.compute)
     if jax.process_index() == 0:
         metrics, evaluation = workdir / "metrics.jsonl", config.evaluation
         draw_curve(metrics, workdir / "loss.png")
@@ -81,7 +85,7 @@ class Run:
     mesh: Mesh
     workdir: Path
     source: PairSource
-    tokenizer: SentencePieceTokenizer
+    tokenizer: Tokenizer
 
     @functools.cached_property
     def module(self) -> CLIP:
@@ -94,8 +98,11 @@ class Run:
     def optimizer(self) -> optax.GradientTransformation:
         return make_optimizer(self.config.optimizer, self.config.steps)
 
-    def initial_state(self) -> TrainState:
-        return init_state(self.module, self.optimizer, self.mesh, self.config.seed)
+    def initial_state(self, variables: Any = None) -> TrainState:
+        """The state before the first step, from given variables or random ones."""
+        if variables is None:
+            return init_state(self.module, self.optimizer, self.mesh, self.config.seed)
+        return state_from(variables, self.module, self.optimizer, self.mesh)
 
     def abstract(self) -> TrainState:
         return abstract_state(self.module, self.optimizer, self.mesh)
@@ -105,7 +112,7 @@ class Run:
         return Batches(
             source=self.source,
             tokenizer=self.tokenizer,
-            image_size=self.config.model.image.image_size,
+            resize=resize_of(self.config.model),
             batch_size=self.config.batch_size,
             seed=self.config.seed,
             augment=self.config.data.augment,
@@ -126,7 +133,9 @@ class Run:
         """Updates `start` + 1 to the last, saved at intervals and at the end."""
         config = self.config
         schedule = learning_rate_schedule(config.optimizer, config.steps)
-        train_step = make_train_step(self.module, self.optimizer, schedule, self.mesh)
+        train_step = make_train_step(
+            self.module, self.optimizer, schedule, self.mesh, config.seed, config.optimizer.rates
+        )
         batches = self.batches(start)
         with StepLogger(self.workdir, start, config) as logger, stop_on_interrupt() as stopping:
             for step in range(start + 1, config.steps + 1):
@@ -203,11 +212,40 @@ def check_same_recipe(saved: dict[str, Any], config: TrainConfig, source: PairSo
         )
 
 
-def make_tokenizer(config: TrainConfig, source: PairSource) -> SentencePieceTokenizer:
-    """The vocabulary of a new run: the one given, or one trained on the captions."""
+def load_initial(config: TrainConfig) -> Model | None:
+    """The model that a run starts from, if the recipe names one; of the recipe's architecture."""
+    if config.init_from is None:
+        return None
+    tokenizer = config.data.tokenizer
+    given = load(config.init_from, image_size=config.model.image.image_size, tokenizer=tokenizer)
+    here, there = flatten_config(config.model), flatten_config(given.config)
+    free = ("text.vocab_size", "image.patch_dropout", "image.frozen_statistics")
+    differences = [
+        f"{name} {there.get(name)} there, {here.get(name)} here"
+        for name in sorted(here.keys() | there.keys())
+        if name not in free and here.get(name) != there.get(name)
+    ]
+    if differences:
+        raise InputError(
+            f"{config.init_from}: not the recipe's architecture ({'; '.join(differences[:3])}); "
+            "set the recipe's model to that of the weights"
+        )
+    return given
+
+
+def make_tokenizer(
+    config: TrainConfig, source: PairSource, given: Model | None = None
+) -> Tokenizer:
+    """The vocabulary of a new run: of the model it starts from, named, or trained on captions."""
+    if given is not None:
+        if given.tokenizer is None:
+            raise InputError(
+                f"{config.init_from}: comes without its vocabulary; name it by --data.tokenizer"
+            )
+        return given.tokenizer
     length = config.model.text.context_length
     if config.data.tokenizer is not None:
-        return SentencePieceTokenizer.load(Path(config.data.tokenizer), length)
+        return open_tokenizer(Path(config.data.tokenizer), length)
     captions = (source.caption(i) for i in spread(len(source), VOCABULARY_CAPTIONS))
     return train_sentencepiece(captions, config.data.vocab_size, length)
 

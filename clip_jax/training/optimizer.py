@@ -9,6 +9,8 @@ import optax
 
 from clip_jax.parallel.sharding import path_name
 
+Rates = tuple[tuple[str, float], ...]
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
@@ -26,6 +28,9 @@ class OptimizerConfig:
     """Decay of the second moment (paper: 0.98 for ViTs, 0.999 for ResNets)."""
     epsilon: float = 1e-6
     """Added to the root of the second moment (paper: 1e-6 for ViTs, 1e-8 for ResNets)."""
+    rates: Rates = ()
+    """Pairs of a regular expression and a factor of the learning rate, for parameters in whose path
+    it is found; the first such pair counts. 0 freezes: "^image/" 0 is LiT's locked image tower."""
 
 
 # Gains, biases and single vectors; everything else is a matrix and decays.
@@ -46,13 +51,35 @@ def decay_mask(params: Any) -> Any:
     )
 
 
+def rate_factors(params: Any, rates: Rates) -> Any:
+    """The factor of the learning rate of every parameter, by OptimizerConfig.rates."""
+
+    def factor(path: tuple[Any, ...], _: Any) -> float:
+        name = path_name(path)
+        return next((factor for rule, factor in rates if re.search(rule, name)), 1.0)
+
+    return jax.tree_util.tree_map_with_path(factor, params)
+
+
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """AdamW over the whole run's schedule."""
-    return optax.adamw(
-        learning_rate_schedule(config, steps),
-        b1=config.beta1,
-        b2=config.beta2,
-        eps=config.epsilon,
-        weight_decay=config.weight_decay,
-        mask=decay_mask,
+    """AdamW over the whole run's schedule. Frozen parameters have no moments."""
+    schedule = learning_rate_schedule(config, steps)
+
+    def adamw(factor: float) -> optax.GradientTransformation:
+        if factor == 0:
+            return optax.set_to_zero()
+        return optax.adamw(
+            lambda count: factor * schedule(count),
+            b1=config.beta1,
+            b2=config.beta2,
+            eps=config.epsilon,
+            weight_decay=config.weight_decay,
+            mask=decay_mask,
+        )
+
+    if not config.rates:
+        return adamw(1.0)
+    factors = {1.0, *(factor for _, factor in config.rates)}
+    return optax.multi_transform(
+        {factor: adamw(factor) for factor in factors}, lambda tree: rate_factors(tree, config.rates)
     )

@@ -8,15 +8,17 @@ import optax
 from flax import struct
 from jax.sharding import Mesh
 
-from clip_jax.models.clip import CLIP, init_params
+from clip_jax.models.clip import CLIP, init_variables
 from clip_jax.parallel.sharding import tree_shardings
 
 
 class TrainState(struct.PyTreeNode):
-    """Number of updates made, parameters, and the optimizer's state."""
+    """Number of updates made, parameters, running statistics, and the optimizer's state."""
 
     step: jax.Array
     params: Any
+    batch_stats: Any
+    """Running averages of batch normalisation; empty for a ViT."""
     opt_state: optax.OptState
 
 
@@ -39,6 +41,23 @@ def init_state(
     return create(jax.random.key(seed))
 
 
+def state_from(
+    variables: Any, model: CLIP, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> TrainState:
+    """The state that starts from given {"params", "batch_stats"}."""
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(model, optimizer, mesh))
+    create = jax.jit(lambda given: _start(given, optimizer), out_shardings=shardings)
+    return create(variables)
+
+
 def _fresh(model: CLIP, optimizer: optax.GradientTransformation, key: jax.Array) -> TrainState:
-    params = init_params(model, key)
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+    return _start(init_variables(model, key), optimizer)
+
+
+def _start(variables: Any, optimizer: optax.GradientTransformation) -> TrainState:
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables["batch_stats"],
+        opt_state=optimizer.init(variables["params"]),
+    )

@@ -1,18 +1,19 @@
 """The towers against open_clip: the same tensors give the same features, loss and gradients."""
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tensors import section, spread_error, variables_from
 
 from clip_jax import CLIPConfig, Compute, TextConfig, ViTConfig
 from clip_jax.losses import contrastive_loss
-from clip_jax.models.clip import CLIP, init_params, standardize
+from clip_jax.models.clip import CLIP, init_variables, standardize
 from clip_jax.models.presets import OPENAI
-from clip_jax.weights.openai import params_from_openai
 
 CONFIG = CLIPConfig(
     embed_dim=16,
@@ -28,16 +29,7 @@ def golden():
 
 @pytest.fixture(scope="module")
 def params(golden):
-    return params_from_openai(section(golden, "tensor"), CONFIG)
-
-
-def section(arrays, name):
-    return {key.removeprefix(f"{name}/"): a for key, a in arrays.items() if key.startswith(name)}
-
-
-def spread_error(actual, expected):
-    """Size of the difference, as a share of how much the rows differ from their mean."""
-    return np.linalg.norm(actual - expected) / np.linalg.norm(expected - expected.mean(axis=0))
+    return variables_from(section(golden, "tensor"), CONFIG)["params"]
 
 
 def encode(params, method, inputs, **compute):
@@ -67,7 +59,7 @@ def test_loss_and_gradients_equal_open_clip(golden, params, unroll, remat):
 
     with jax.default_matmul_precision("highest"):
         loss, gradient = jax.value_and_grad(loss_of)(jax.tree.map(jnp.asarray, params))
-    expected = params_from_openai(section(golden, "gradient"), CONFIG)
+    expected = variables_from(section(golden, "gradient"), CONFIG)["params"]
     np.testing.assert_allclose(loss, golden["loss"], rtol=1e-6)
     for (path, actual), wanted in zip(
         jax.tree_util.tree_leaves_with_path(gradient), jax.tree.leaves(expected), strict=True
@@ -96,8 +88,8 @@ def test_text_may_be_cut_behind_its_end(golden, params):
 
 def test_uint8_images_are_standardized_inside(params):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 24, 24, 3), np.uint8)
-    expected = (pixels / 255 - np.array(CONFIG.image_mean)) / np.array(CONFIG.image_std)
-    standard = standardize(jnp.asarray(pixels), CONFIG.image_mean, CONFIG.image_std)
+    expected = (pixels / 255 - np.array(CONFIG.preprocess.mean)) / np.array(CONFIG.preprocess.std)
+    standard = standardize(jnp.asarray(pixels), CONFIG.preprocess)
     np.testing.assert_allclose(standard, expected, atol=1e-6)
     np.testing.assert_allclose(
         encode(params, "encode_image", pixels),
@@ -114,6 +106,11 @@ def test_call_gives_unit_embeddings_and_scale(golden, params):
 
 
 PARAMETERS = {
+    "RN50": 102_007_137,
+    "RN101": 119_688_033,
+    "RN50x4": 178_300_601,
+    "RN50x16": 290_979_217,
+    "RN50x64": 623_258_305,
     "ViT-B/32": 151_277_313,
     "ViT-B/16": 149_620_737,
     "ViT-L/14": 427_616_513,
@@ -123,8 +120,8 @@ PARAMETERS = {
 
 @pytest.mark.parametrize("name", OPENAI)
 def test_parameter_counts(name):
-    shapes = jax.eval_shape(lambda key: init_params(CLIP(OPENAI[name]), key), jax.random.key(0))
-    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == PARAMETERS[name]
+    shapes = jax.eval_shape(partial(init_variables, CLIP(OPENAI[name])), jax.random.key(0))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == PARAMETERS[name]
 
 
 def test_initialisation_is_that_of_the_released_code():
@@ -134,7 +131,7 @@ def test_initialisation_is_that_of_the_released_code():
         image=ViTConfig(image_size=64, patch_size=8, width=128, layers=3, heads=2),
         text=TextConfig(width=96, layers=4, heads=2, context_length=40, vocab_size=900),
     )
-    params = init_params(CLIP(config), jax.random.key(0))
+    params = init_variables(CLIP(config), jax.random.key(0))["params"]
     image, text = params["image"], params["text"]
     image_blocks = image["transformer"]["blocks"]
     text_blocks = text["transformer"]["blocks"]
@@ -180,4 +177,4 @@ def test_initialisation_is_that_of_the_released_code():
 )
 def test_contradictions_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        init_params(CLIP(dataclasses.replace(CONFIG, **change)), jax.random.key(0))
+        init_variables(CLIP(dataclasses.replace(CONFIG, **change)), jax.random.key(0))

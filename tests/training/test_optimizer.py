@@ -1,11 +1,13 @@
 """The decay mask, the schedule, and AdamW against its formula."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from clip_jax.models.clip import CLIP, init_params
+from clip_jax.models.clip import CLIP, init_variables
 from clip_jax.models.presets import PRESETS
 from clip_jax.parallel.sharding import path_name
 from clip_jax.training.optimizer import (
@@ -18,7 +20,8 @@ from clip_jax.training.optimizer import (
 
 def test_matrices_decay_and_nothing_else():
     """As open_clip decides, by the number of axes: without our leading layer axis."""
-    params = jax.eval_shape(lambda k: init_params(CLIP(PRESETS["ViT-tiny"]), k), jax.random.key(0))
+    model = CLIP(PRESETS["ViT-tiny"])
+    params = jax.eval_shape(partial(init_variables, model), jax.random.key(0))["params"]
     leaves = jax.tree_util.tree_leaves_with_path(params)
     mask = jax.tree.leaves(decay_mask(params))
     biases = ("qkv_bias",)  # [3, heads, head_size], a vector in PyTorch
@@ -63,3 +66,22 @@ def test_update_is_adamw():
         bias = bias - rate * adam("bias", np.ones(1))
     np.testing.assert_allclose(params["mlp"]["up_kernel"], kernel, rtol=1e-5)
     np.testing.assert_allclose(params["mlp"]["up_bias"], bias, rtol=1e-5)
+
+
+def test_rates_slow_down_and_freeze():
+    """The first rule that is found in a path counts, also for weight decay."""
+    rates = (("^image/", 0.0), ("embedding$", 0.5))
+    config = OptimizerConfig(learning_rate=0.1, warmup_steps=1, weight_decay=0.3, rates=rates)
+    params = {
+        "image": {"patch_embedding": jnp.ones((2, 2))},
+        "text": {"token_embedding": jnp.ones((2, 2)), "projection": jnp.ones((2, 2))},
+    }
+    optimizer = make_optimizer(config, 10)
+    state = optimizer.init(params)
+    gradient = jax.tree.map(jnp.ones_like, params)
+    for _ in range(2):  # at the first, the learning rate is 0
+        updates, state = optimizer.update(gradient, state, params)
+    full = -0.1 * (1 + 0.3)  # Adam's step of a constant gradient is 1
+    np.testing.assert_array_equal(updates["image"]["patch_embedding"], 0)
+    np.testing.assert_allclose(updates["text"]["token_embedding"], full / 2, rtol=1e-4)
+    np.testing.assert_allclose(updates["text"]["projection"], full, rtol=1e-4)

@@ -1,16 +1,19 @@
 """The train step: the same losses on every mesh, in bfloat16 too; the clamp; no copies kept."""
 
+import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from clip_jax import CLIPConfig, Compute, TextConfig, ViTConfig
+from clip_jax import CLIPConfig, Compute, ResNetConfig, TextConfig, ViTConfig
 from clip_jax.losses import contrastive_loss_reference
 from clip_jax.models.clip import CLIP
 from clip_jax.parallel.mesh import MeshConfig, make_mesh, put_batch
+from clip_jax.parallel.sharding import path_name
 from clip_jax.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
 from clip_jax.training.state import init_state
 from clip_jax.training.step import make_train_step
@@ -81,17 +84,65 @@ def test_first_loss_is_the_reference_loss(on_one_device):
 
 @pytest.mark.parametrize(("direction", "limit"), [(1.0, math.log(100)), (-1.0, 0.0)])
 def test_temperature_is_clamped_after_the_update_and_keeps_its_gradient(direction, limit):
-    """An optimizer that pushes everything by 10: out of the bounds, and back in at will."""
-    push = optax.GradientTransformation(
-        lambda params: optax.EmptyState(),
-        lambda g, s, p: (jax.tree.map(lambda x: x * 0 + 10.0 * direction, g), s),
-    )
-    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-    _, state, step = setup(mesh, optimizer=push)
-    state, _ = step(state, put_batch(batch(0), mesh))
+    """An optimizer that first pushes by 10, out of the bounds, then back by the gradient's size."""
+
+    def update(gradient, count, params):
+        size = jax.tree.map(lambda g: jnp.where(count == 0, 10.0, -0.01 * abs(g)), gradient)
+        return jax.tree.map(lambda x: direction * x, size), count + 1
+
+    optimizer = optax.GradientTransformation(lambda params: jnp.zeros((), int), update)
+    _, state, step = setup(make_mesh(MeshConfig(), jax.devices()[:1]), optimizer=optimizer)
+    state, _ = step(state, batch(0))
     np.testing.assert_allclose(state.params["logit_scale"], limit, rtol=1e-6)
-    keep = jax.grad(lambda t: contrastive_loss_reference(np.eye(4), np.eye(4), jax.numpy.exp(t)))
-    assert keep(state.params["logit_scale"]) != 0 or direction > 0
+    state, _ = step(state, batch(0))
+    assert 0 < float(state.params["logit_scale"]) < math.log(100) - 1e-6
+
+
+RESNET = dataclasses.replace(CONFIG, image=ResNetConfig(32, width=4, layers=(1, 2, 1, 1), heads=4))
+
+
+def resnet_run(mesh, rates=()):
+    """The state before and after two steps, and their losses."""
+    model = CLIP(RESNET)
+    optimizer = make_optimizer(dataclasses.replace(OPTIMIZER, rates=rates), STEPS)
+    schedule = learning_rate_schedule(OPTIMIZER, STEPS)
+    state = init_state(model, optimizer, mesh, seed=0)
+    before = jax.tree.map(np.asarray, state)
+    step, values = make_train_step(model, optimizer, schedule, mesh, rates=rates), []
+    with jax.default_matmul_precision("highest"):
+        for number in range(2):
+            inputs = batch(number)
+            inputs["images"] = np.random.default_rng(9).integers(0, 256, (16, 32, 32, 3), np.uint8)
+            state, metrics = step(state, put_batch(inputs, mesh))
+            values.append(float(metrics["loss"]))
+    return before, state, values
+
+
+def test_a_resnet_trains_alike_on_one_device_and_on_eight():
+    """Batch statistics are global; the running ones are part of the state."""
+    before, one, losses_of_one = resnet_run(make_mesh(MeshConfig(), jax.devices()[:1]))
+    _, eight, losses_of_eight = resnet_run(make_mesh(MeshConfig(2, 2, 2)))
+    np.testing.assert_allclose(losses_of_eight, losses_of_one, rtol=2e-5)
+    for old, a, b in zip(
+        *map(jax.tree.leaves, (before.batch_stats, one.batch_stats, eight.batch_stats)), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+        assert not np.allclose(old, a)
+
+
+def test_a_frozen_tower_stays_as_it_is():
+    """LiT: neither the image tower's parameters nor its running statistics move."""
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    before, after, _ = resnet_run(mesh, rates=(("^image/", 0.0),))
+    jax.tree.map(np.testing.assert_array_equal, before.batch_stats, after.batch_stats)
+    jax.tree.map(np.testing.assert_array_equal, before.params["image"], after.params["image"])
+    moved = jax.tree.map(
+        lambda old, new: bool((old != new).any()), before.params["text"], after.params["text"]
+    )
+    assert moved["projection"]
+    moments = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(after.opt_state)]
+    assert any("/text/" in name for name in moments)
+    assert not any("/image/" in name for name in moments)
 
 
 def test_old_state_is_given_up_and_the_new_one_stays_in_place():
