@@ -43,7 +43,7 @@ optimizer = torch.optim.AdamW(
 )
 criterion = ClipLoss()
 arrays = np.load(files / "batches.npz")
-mean, std = torch.tensor(config["image_mean"]), torch.tensor(config["image_std"])
+mean, std = (torch.tensor(config["preprocess"][name]) for name in ("mean", "std"))
 
 
 def step(number: int) -> float:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clip_jax.errors import InputError
-    from clip_jax.loading import load
+    from clip_jax.loading import load, save
     from clip_jax.model import Model, create
-    from clip_jax.models.config import CLIPConfig, Compute, TextConfig, ViTConfig
+    from clip_jax.models.config import CLIPConfig, Compute, ResNetConfig, TextConfig, ViTConfig
     from clip_jax.models.presets import available_models
 
 _WHERE = {
@@ -19,11 +19,13 @@ _WHERE = {
     "Compute": "clip_jax.models.config",
     "InputError": "clip_jax.errors",
     "Model": "clip_jax.model",
+    "ResNetConfig": "clip_jax.models.config",
     "TextConfig": "clip_jax.models.config",
     "ViTConfig": "clip_jax.models.config",
     "available_models": "clip_jax.models.presets",
     "create": "clip_jax.model",
     "load": "clip_jax.loading",
+    "save": "clip_jax.loading",
 }
 
 __all__ = [
@@ -31,11 +33,13 @@ __all__ = [
     "Compute",
     "InputError",
     "Model",
+    "ResNetConfig",
     "TextConfig",
     "ViTConfig",
     "available_models",
     "create",
     "load",
+    "save",
 ]
 
 

@@ -1,24 +1,105 @@
-"""load: one function for every place a model can come from."""
+"""load and save: one function each for every form in which a model is kept."""
 
-import dataclasses
+import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
+from clip_jax.data.tokenizers import Tokenizer
+from clip_jax.data.vocabulary import has_vocabulary, open_tokenizer
 from clip_jax.errors import InputError
 from clip_jax.model import Model
+from clip_jax.models.config import Compute
+from clip_jax.models.presets import OPENAI
+from clip_jax.weights import export, hub, workdir
+from clip_jax.weights.pretrained import Activation, at_image_size, open_pretrained
+
+Dtype = Literal["float32", "bfloat16"]
 
 
-def load(source: str | Path, dtype: Literal["float32", "bfloat16"] = "float32") -> Model:
-    """A trained model, from the workdir of train.py. dtype: that of the computation.
+def load(
+    source: str | Path,
+    dtype: Dtype = "float32",
+    *,
+    activation: Activation | None = None,
+    image_size: int | None = None,
+    tokenizer: str | Path | None = None,
+) -> Model:
+    """A trained model, with the vocabulary and the preprocessing that travel with it.
 
-    Raises InputError if there is no model at `source`.
+    source: a name of available_models(); hf://org/name, also with @revision; a directory in the
+    layout of Hugging Face or open_clip; a .pt or .safetensors file with OpenAI's, open_clip's or
+    Hugging Face's tensors; the workdir of a train.py run.
+    dtype: that of the computation; parameters are float32.
+    activation: what the MLPs use, for weights that come without a config.
+    image_size: another input resolution, to which position embeddings are interpolated.
+    tokenizer: the vocabulary, where it is not with the weights: a directory, a merges file, a
+    SentencePiece .model or hf://org/name.
+
+    Raises InputError that names what is missing, left over or contradictory.
     """
-    from clip_jax.weights import workdir  # Orbax is slow to import
+    _check_choice("dtype", dtype, Dtype)
+    if activation is not None:
+        _check_choice("activation", activation, Activation)
+    path = _local(source)
+    if workdir.is_workdir(path):
+        config, variables = workdir.read_model(path)
+        vocabulary = path / workdir.TOKENIZER
+    else:
+        opened = open_pretrained(path, activation)
+        config, variables = opened.config, opened.read()
+        vocabulary = path if path.is_dir() else path.parent
+    if activation not in (None, config.activation):
+        raise InputError(
+            f"{source}: a model with {config.activation}, not with {activation} as asked for"
+        )
+    if image_size is not None:
+        config, variables = at_image_size(config, variables, image_size)
+    if tokenizer is not None:
+        vocabulary = hub.local_vocabulary(tokenizer)
+    found = None
+    if tokenizer is not None or has_vocabulary(vocabulary):
+        found = open_tokenizer(vocabulary, config.text.context_length)
+        _check_vocabulary(found, config.text.vocab_size, vocabulary)
+    return Model(config, tokenizer=found, compute=Compute(dtype=dtype), **variables)
 
-    path = Path(source)
-    if not path.exists():
-        raise InputError(f"{source}: no such model; give the workdir of a train.py run")
-    if not workdir.is_workdir(path):
-        raise InputError(f"{source}: not the workdir of a train.py run (it has no checkpoints/)")
-    model = workdir.load_workdir(path)
-    return dataclasses.replace(model, compute=dataclasses.replace(model.compute, dtype=dtype))
+
+def save(
+    model: Model, directory: str | Path, layout: Literal["huggingface", "open_clip"] = "huggingface"
+) -> None:
+    """Write a model so that transformers or open_clip load and reproduce it.
+
+    Weights are float32 safetensors; config, preprocessing and vocabulary lie beside them. What an
+    earlier save in the same layout left in the directory is replaced. Raises InputError for a
+    directory with parts of another model, and for what the layout cannot express: Hugging Face's
+    has no ResNets.
+    """
+    export.save(model, Path(directory), layout)
+
+
+def _local(source: str | Path) -> Path:
+    """The directory or file behind a source, fetched if it is on the hub."""
+    name = str(source)
+    if name in OPENAI:
+        return hub.fetch(f"hf://{hub.OPENAI_REPOSITORIES[name]}")
+    if name.startswith("hf://"):
+        return hub.fetch(name)
+    if not os.path.exists(source):
+        raise InputError(
+            f"{source}: no such model; give a file, a directory, hf://org/name or one of "
+            f"{', '.join(OPENAI)}"
+        )
+    return Path(source)
+
+
+def _check_choice(name: str, value: Any, choices: Any) -> None:
+    """Refuse what a Literal does not list."""
+    if value not in get_args(choices):
+        raise InputError(f"{name} {value!r} is unknown; known are {', '.join(get_args(choices))}")
+
+
+def _check_vocabulary(tokenizer: Tokenizer, vocab_size: int, path: Path) -> None:
+    if tokenizer.vocab_size != vocab_size:
+        raise InputError(
+            f"{path}: a vocabulary of {tokenizer.vocab_size} ids for a model of {vocab_size}; give "
+            "the one that belongs to it as tokenizer"
+        )

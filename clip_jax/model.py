@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 
-from clip_jax.data.images import center_crop, load_image
+from clip_jax.data.images import Resize, load_image
 from clip_jax.data.tokenizers import Tokenizer
 from clip_jax.errors import InputError
-from clip_jax.models.clip import CLIP, init_params, standardize
+from clip_jax.models.clip import CLIP, init_variables, standardize
 from clip_jax.models.config import CLIPConfig, Compute
 from clip_jax.models.presets import PRESETS
 
@@ -28,6 +28,8 @@ class Model:
 
     config: CLIPConfig
     params: Any
+    batch_stats: Any = field(default_factory=dict)
+    """Running averages of a ResNet's batch normalisation; empty for a ViT."""
     tokenizer: Tokenizer | None = None
     compute: Compute = field(default_factory=Compute)
 
@@ -38,20 +40,29 @@ class Model:
 
     @cached_property
     def apply(self) -> Any:
-        """The pure function: apply({"params": params}, images, tokens), or method="encode_text"."""
+        """The pure function: apply(variables, images, tokens), or method="encode_text"."""
         return self.module.apply
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What `apply` takes first: {"params": params, "batch_stats": batch_stats}."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
 
     @property
     def logit_scale(self) -> Array:
         """exp of the stored log-temperature: what cosines are multiplied by."""
         return jnp.exp(self.params["logit_scale"])
 
+    @property
+    def resize(self) -> Resize:
+        """What turns a picture into uint8 pixels [size, size, 3]: preprocessing but for scale."""
+        return resize_of(self.config)
+
     def preprocess(self, images: ImageLike | Sequence[ImageLike]) -> Array:
         """PIL images, uint8 RGB arrays or paths -> float32 [n, size, size, 3], standardised."""
         many = [images] if isinstance(images, (PIL.Image.Image, np.ndarray, str, Path)) else images
-        size = self.config.image.image_size
-        pixels = np.stack([center_crop(_open(image), size) for image in many])
-        return standardize(jnp.asarray(pixels), self.config.image_mean, self.config.image_std)
+        pixels = np.stack([self.resize(_open(image)) for image in many])
+        return standardize(jnp.asarray(pixels), self.config.preprocess)
 
     def tokenize(self, texts: str | Sequence[str], truncate: bool = False) -> np.ndarray:
         """Texts -> int32 [n, context]. A text that is too long raises ValueError or is cut."""
@@ -68,14 +79,14 @@ class Model:
         size = self.config.image.image_size
         if images.ndim != 4 or images.shape[1:] != (size, size, 3):
             raise ValueError(f"images must be [n, {size}, {size}, 3], got {list(images.shape)}")
-        return self._encode_image(self.params, images, normalize=normalize)
+        return self._encode_image(self.variables, images, normalize=normalize)
 
     def encode_text(self, tokens: Array | np.ndarray, normalize: bool = False) -> Array:
         """Token ids [n, up to context] -> [n, embed] float32, on request of unit length."""
         length = self.config.text.context_length
         if tokens.ndim != 2 or tokens.shape[1] > length:
             raise ValueError(f"tokens must be [n, at most {length}], got {list(tokens.shape)}")
-        return self._encode_text(self.params, tokens, normalize=normalize)
+        return self._encode_text(self.variables, tokens, normalize=normalize)
 
     @cached_property
     def _encode_image(self) -> Any:
@@ -86,10 +97,18 @@ class Model:
         return self._jit("encode_text")
 
     def _jit(self, method: str) -> Any:
-        def encode(params: Any, inputs: Array, normalize: bool) -> Any:
-            return self.apply({"params": params}, inputs, normalize, method=method)
+        def encode(variables: Any, inputs: Array, normalize: bool) -> Any:
+            return self.apply(variables, inputs, normalize, method=method)
 
         return jax.jit(encode, static_argnames="normalize")
+
+
+def resize_of(config: CLIPConfig) -> Resize:
+    """The geometry of an architecture's preprocessing."""
+    preprocess = config.preprocess
+    return Resize(
+        config.image.image_size, preprocess.interpolation, preprocess.resize_mode, preprocess.fill
+    )
 
 
 def create(name_or_config: str | CLIPConfig, seed: int = 0) -> Model:
@@ -98,8 +117,8 @@ def create(name_or_config: str | CLIPConfig, seed: int = 0) -> Model:
         if name_or_config not in PRESETS:
             raise InputError(f"no model {name_or_config!r}; known are {', '.join(PRESETS)}")
         name_or_config = PRESETS[name_or_config]
-    init = jax.jit(partial(init_params, CLIP(name_or_config)))
-    return Model(name_or_config, init(jax.random.key(seed)))
+    variables = jax.jit(partial(init_variables, CLIP(name_or_config)))(jax.random.key(seed))
+    return Model(name_or_config, **variables)
 
 
 def _open(image: ImageLike) -> PIL.Image.Image:

@@ -8,8 +8,8 @@ import pytest
 BARE = """
 import importlib.abc, sys
 
-HEAVY = {"PIL", "braceexpand", "grain", "matplotlib", "orbax", "rich", "sentencepiece",
-         "simplejpeg", "tensorboardX", "tyro"}
+HEAVY = {"PIL", "braceexpand", "ftfy", "grain", "huggingface_hub", "matplotlib", "orbax", "rich",
+         "safetensors", "sentencepiece", "simplejpeg", "tensorboardX", "tokenizers", "tyro"}
 
 # A finder of this program's own: what flax imports of these if it can is not our doing.
 class Missing(importlib.abc.MetaPathFinder):

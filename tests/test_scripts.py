@@ -111,7 +111,7 @@ def trained(folder):
     config = load_recipe(f"{folder}/tiny.py", TrainConfig)
     workdir, source = make_workdir(config.workdir), WebDatasetPairs(f"{folder}/pairs.tar")
     mesh, tokenizer = make_mesh(MeshConfig(), jax.devices()[:1]), train_tokenizer(config, source)
-    tokenizer.save(workdir / "tokenizer.model")
+    tokenizer.save(workdir / "tokenizer")
     run, rng = Run(config, mesh, workdir, source, tokenizer), np.random.default_rng(0)
     state = jax.tree.map(
         lambda leaf: jax.device_put(rng.normal(size=leaf.shape).astype(leaf.dtype), leaf.sharding),

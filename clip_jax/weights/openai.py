@@ -1,73 +1,231 @@
-"""Names and layouts of OpenAI's state dict (also open_clip's) -> our parameters.
+"""OpenAI's names for tensors, which open_clip shares.
 
 PyTorch stores dense kernels as [out, in], convolutions as [out, in, height, width], and queries,
 keys and values as one [3 * width, width] matrix; layers are numbered, ours are stacked.
 """
 
-from collections.abc import Mapping
-from typing import Any
+import math
+import re
+from collections.abc import Collection, Iterator, Mapping
 
-import numpy as np
+from clip_jax.errors import InputError
+from clip_jax.models.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from clip_jax.weights.fields import shown
+from clip_jax.weights.layout import Tensor
+from clip_jax.weights.tensors import LazyTensor
 
-from clip_jax.models.config import CLIPConfig
+DENSE = (1, 0)
+CONVOLUTION = (3, 2, 0, 1)
 
-Tensors = Mapping[str, np.ndarray]
+SIZES = ("input_resolution", "context_length", "vocab_size")
+"""Entries by which OpenAI's own files are known."""
 
-
-def params_from_openai(tensors: Tensors, config: CLIPConfig) -> dict[str, Any]:
-    """A ViT model's tensors by OpenAI's names -> float32 parameters of CLIP(config)."""
-    tensors = {name: np.asarray(tensor, np.float32) for name, tensor in tensors.items()}
-    image, text = config.image, config.text
-    return {
-        "logit_scale": tensors["logit_scale"],
-        "image": {
-            "patch_embedding": tensors["visual.conv1.weight"].transpose(2, 3, 1, 0),
-            "class_embedding": tensors["visual.class_embedding"],
-            "position_embedding": tensors["visual.positional_embedding"],
-            "norm_pre": _norm(tensors, "visual.ln_pre"),
-            "transformer": {"blocks": _blocks(tensors, "visual.", image.layers, image.heads)},
-            "norm_post": _norm(tensors, "visual.ln_post"),
-            "projection": tensors["visual.proj"],
-        },
-        "text": {
-            "token_embedding": tensors["token_embedding.weight"],
-            "position_embedding": tensors["positional_embedding"],
-            "transformer": {"blocks": _blocks(tensors, "", text.layers, text.heads)},
-            "norm_final": _norm(tensors, "ln_final"),
-            "projection": tensors["text_projection"],
-        },
-    }
+NOT_WEIGHTS = rf"^({'|'.join(SIZES)})$|(^|\.)(attn_mask|num_batches_tracked)$"
+"""Entries of a state dict that are no parameters: sizes, a mask, counters."""
 
 
-def _blocks(tensors: Tensors, prefix: str, layers: int, heads: int) -> dict[str, Any]:
-    """All blocks of a tower, stacked."""
+def openai_layout(config: CLIPConfig, text_prefix: str = "") -> list[Tensor]:
+    """Every tensor of a model. text_prefix: "text." in open_clip's models with custom_text."""
+    image = config.image
+    return [
+        Tensor("logit_scale", "params/logit_scale"),
+        *(_resnet(image) if isinstance(image, ResNetConfig) else _vit(image)),
+        *_text(config.text, text_prefix),
+    ]
 
-    def stack(name: str) -> np.ndarray:
-        return np.stack(
-            [tensors[f"{prefix}transformer.resblocks.{i}.{name}"] for i in range(layers)]
+
+def _vit(c: ViTConfig) -> Iterator[Tensor]:
+    ours = "params/image"
+    yield Tensor("visual.conv1.weight", f"{ours}/patch_embedding", axes=CONVOLUTION)
+    yield Tensor("visual.class_embedding", f"{ours}/class_embedding")
+    yield Tensor("visual.positional_embedding", f"{ours}/position_embedding")
+    yield from _norm("visual.ln_pre", f"{ours}/norm_pre")
+    yield from _blocks("visual.transformer", f"{ours}/transformer/blocks", c)
+    yield from _norm("visual.ln_post", f"{ours}/norm_post")
+    yield Tensor("visual.proj", f"{ours}/projection")
+
+
+def _text(c: TextConfig, prefix: str) -> Iterator[Tensor]:
+    ours = "params/text"
+    yield Tensor(f"{prefix}token_embedding.weight", f"{ours}/token_embedding")
+    yield Tensor(f"{prefix}positional_embedding", f"{ours}/position_embedding")
+    yield from _blocks(f"{prefix}transformer", f"{ours}/transformer/blocks", c)
+    yield from _norm(f"{prefix}ln_final", f"{ours}/norm_final")
+    yield Tensor(f"{prefix}text_projection", f"{ours}/projection")
+
+
+def _blocks(theirs: str, ours: str, c: ViTConfig | TextConfig) -> Iterator[Tensor]:
+    width = c.width
+    for i in range(c.layers):
+        block, at = f"{theirs}.resblocks.{i}", (i,)
+        yield from _norm(f"{block}.ln_1", f"{ours}/attention_norm", at)
+        attention = f"{ours}/attention"
+        yield Tensor(
+            f"{block}.attn.in_proj_weight",
+            f"{attention}/qkv_kernel",  # [width, 3, heads, head size]
+            at,
+            axes=(1, 2, 3, 0),
+            joined=(3 * width, width),
         )
-
-    width = stack("ln_1.weight").shape[-1]
-    head_size = width // heads
-    qkv_kernel = stack("attn.in_proj_weight").reshape(layers, 3, heads, head_size, width)
-    out_kernel = stack("attn.out_proj.weight").reshape(layers, width, heads, head_size)
-    return {
-        "attention_norm": {"scale": stack("ln_1.weight"), "bias": stack("ln_1.bias")},
-        "attention": {
-            "qkv_kernel": np.moveaxis(qkv_kernel, -1, 1),
-            "qkv_bias": stack("attn.in_proj_bias").reshape(layers, 3, heads, head_size),
-            "out_kernel": np.moveaxis(out_kernel, 1, -1),
-            "out_bias": stack("attn.out_proj.bias"),
-        },
-        "mlp_norm": {"scale": stack("ln_2.weight"), "bias": stack("ln_2.bias")},
-        "mlp": {
-            "up_kernel": stack("mlp.c_fc.weight").swapaxes(1, 2),
-            "up_bias": stack("mlp.c_fc.bias"),
-            "down_kernel": stack("mlp.c_proj.weight").swapaxes(1, 2),
-            "down_bias": stack("mlp.c_proj.bias"),
-        },
-    }
+        yield Tensor(f"{block}.attn.in_proj_bias", f"{attention}/qkv_bias", at, joined=(3 * width,))
+        yield Tensor(
+            f"{block}.attn.out_proj.weight",
+            f"{attention}/out_kernel",  # [heads, head size, width]
+            at,
+            axes=(2, 0, 1),
+            joined=(width, width),
+        )
+        yield Tensor(f"{block}.attn.out_proj.bias", f"{attention}/out_bias", at)
+        yield from _norm(f"{block}.ln_2", f"{ours}/mlp_norm", at)
+        yield Tensor(f"{block}.mlp.c_fc.weight", f"{ours}/mlp/up_kernel", at, axes=DENSE)
+        yield Tensor(f"{block}.mlp.c_fc.bias", f"{ours}/mlp/up_bias", at)
+        yield Tensor(f"{block}.mlp.c_proj.weight", f"{ours}/mlp/down_kernel", at, axes=DENSE)
+        yield Tensor(f"{block}.mlp.c_proj.bias", f"{ours}/mlp/down_bias", at)
 
 
-def _norm(tensors: Tensors, name: str) -> dict[str, np.ndarray]:
-    return {"scale": tensors[f"{name}.weight"], "bias": tensors[f"{name}.bias"]}
+def _resnet(c: ResNetConfig) -> Iterator[Tensor]:
+    for number in (1, 2, 3):
+        yield from _conv_norm(f"visual.conv{number}", f"visual.bn{number}", f"image/stem{number}")
+    for stage, blocks in enumerate(c.layers, 1):
+        first = f"visual.layer{stage}.0"
+        yield from _bottleneck(first, f"image/stage{stage}_first", ())
+        yield from _conv_norm(
+            f"{first}.downsample.0", f"{first}.downsample.1", f"image/stage{stage}_first/shortcut"
+        )
+        for block in range(1, blocks):
+            theirs = f"visual.layer{stage}.{block}"
+            yield from _bottleneck(theirs, f"image/stage{stage}_rest", (block - 1,))
+    yield from _attention_pool("visual.attnpool", "params/image/attention_pool", 32 * c.width)
+
+
+def _bottleneck(theirs: str, ours: str, at: tuple[int, ...]) -> Iterator[Tensor]:
+    for number, name in enumerate(("reduce", "spatial", "expand"), 1):
+        conv, norm = f"{theirs}.conv{number}", f"{theirs}.bn{number}"
+        yield from _conv_norm(conv, norm, f"{ours}/{name}", at)
+
+
+def _conv_norm(conv: str, norm: str, ours: str, at: tuple[int, ...] = ()) -> Iterator[Tensor]:
+    yield Tensor(f"{conv}.weight", f"params/{ours}/conv/kernel", at, axes=CONVOLUTION)
+    yield from _norm(norm, f"params/{ours}/norm", at)
+    yield Tensor(f"{norm}.running_mean", f"batch_stats/{ours}/norm/mean", at)
+    yield Tensor(f"{norm}.running_var", f"batch_stats/{ours}/norm/var", at)
+
+
+def _attention_pool(theirs: str, ours: str, width: int) -> Iterator[Tensor]:
+    yield Tensor(f"{theirs}.positional_embedding", f"{ours}/position_embedding")
+    for number, name in enumerate(("q_proj", "k_proj", "v_proj")):
+        yield Tensor(
+            f"{theirs}.{name}.weight",
+            f"{ours}/qkv_kernel",  # [width, 3, heads, head size]
+            (slice(None), number),
+            axes=(1, 2, 0),
+            joined=(width, width),
+        )
+        yield Tensor(f"{theirs}.{name}.bias", f"{ours}/qkv_bias", (number,), joined=(width,))
+    yield Tensor(f"{theirs}.c_proj.weight", f"{ours}/projection", axes=DENSE)
+    yield Tensor(f"{theirs}.c_proj.bias", f"{ours}/projection_bias")
+
+
+def _norm(theirs: str, ours: str, at: tuple[int, ...] = ()) -> Iterator[Tensor]:
+    yield Tensor(f"{theirs}.weight", f"{ours}/scale", at)
+    yield Tensor(f"{theirs}.bias", f"{ours}/bias", at)
+
+
+def is_from_openai(names: Collection[str]) -> bool:
+    """Whether these are the names in one of OpenAI's own files, whose models use QuickGELU."""
+    return any(name in names for name in SIZES)
+
+
+def text_prefix(names: Collection[str]) -> str:
+    """What stands before the text tower's names: "text." in open_clip's custom_text models."""
+    return "text." if "text.token_embedding.weight" in names else ""
+
+
+def config_from_tensors(tensors: Mapping[str, LazyTensor], source: str) -> CLIPConfig:
+    """The architecture of OpenAI's own checkpoints, from their shapes.
+
+    The released models have 64 values a head and QuickGELU, neither of which shapes tell. Raises
+    InputError if there is no such model in these tensors.
+    """
+    sizes = _Sizes(tensors, source)
+    prefix = text_prefix(tensors)
+    vit = "visual.proj" in tensors
+    return CLIPConfig(
+        embed_dim=sizes.take(f"{prefix}text_projection", 2)[1],
+        image=_vit_config(sizes) if vit else _resnet_config(sizes),
+        text=_text_config(sizes, prefix),
+    )
+
+
+class _Sizes:
+    """Sizes of a model, read off its tensors."""
+
+    def __init__(self, tensors: Mapping[str, LazyTensor], source: str):
+        self._tensors = tensors
+        self._source = source
+
+    def take(self, name: str, dimensions: int) -> tuple[int, ...]:
+        """The shape of a tensor, which has to be there and have so many dimensions."""
+        if name not in self._tensors:
+            raise InputError(
+                f"{self._source}: no CLIP model by OpenAI's names; it has no {name}, but "
+                f"{shown(next(iter(self._tensors), None))}"
+            )
+        shape = self._tensors[name].shape
+        if len(shape) != dimensions or 0 in shape:
+            raise InputError(f"{self._source}: {name} is {shown(list(shape))}; damaged?")
+        return shape
+
+    def count(self, pattern: str) -> int:
+        """How many different numbers stand in names that match the pattern."""
+        found = [re.match(pattern, name) for name in self._tensors]
+        return len({match[1] for match in found if match})
+
+    def heads(self, width: int, known: int) -> int:
+        """How many heads of 64 values make up a width, which is so up to the known one."""
+        if width % 64 or width > known:
+            raise InputError(
+                f"{self._source}: shapes do not tell how many heads a width of {width} has; put "
+                "the open_clip_config.json that belongs to these weights beside them"
+            )
+        return width // 64
+
+
+def _text_config(sizes: _Sizes, prefix: str) -> TextConfig:
+    vocab_size, width = sizes.take(f"{prefix}token_embedding.weight", 2)
+    return TextConfig(
+        width=width,
+        layers=sizes.count(rf"{re.escape(prefix)}transformer\.resblocks\.(\d+)\."),
+        heads=sizes.heads(width, known=1280),
+        context_length=sizes.take(f"{prefix}positional_embedding", 2)[0],
+        vocab_size=vocab_size,
+    )
+
+
+def _vit_config(sizes: _Sizes) -> ViTConfig:
+    width, _, patch_size, _ = sizes.take("visual.conv1.weight", 4)
+    return ViTConfig(
+        image_size=_grid(sizes.take("visual.positional_embedding", 2)) * patch_size,
+        patch_size=patch_size,
+        width=width,
+        layers=sizes.count(r"visual\.transformer\.resblocks\.(\d+)\."),
+        heads=sizes.heads(width, known=1024),  # ViT-H/14 has 1280 and 16 heads
+    )
+
+
+def _resnet_config(sizes: _Sizes) -> ResNetConfig:
+    positions = sizes.take("visual.attnpool.positional_embedding", 2)
+    one, two, three, four = (
+        sizes.count(rf"visual\.layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4)
+    )
+    return ResNetConfig(
+        image_size=_grid(positions) * 32,
+        width=positions[1] // 32,
+        layers=(one, two, three, four),
+        heads=sizes.heads(positions[1], known=4096),
+    )
+
+
+def _grid(positions: tuple[int, ...]) -> int:
+    """Positions [1 + grid * grid, width] -> grid, or near it if there is no such number."""
+    return math.isqrt(positions[0] - 1)

@@ -3,7 +3,7 @@
 checkpoints/STEP/state     parameters, optimizer state and step (Orbax); the step is also the
                            number of batches used, and so the position in the data
 checkpoints/STEP/run       JSON: the recipe, the model's architecture, a mark of the data
-tokenizer.model            the vocabulary (SentencePiece)
+tokenizer/                 the vocabulary's files
 """
 
 import dataclasses
@@ -15,13 +15,11 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from clip_jax.data.tokenizers import SentencePieceTokenizer
 from clip_jax.errors import InputError
-from clip_jax.model import Model
-from clip_jax.models.clip import CLIP, init_params
-from clip_jax.models.config import CLIPConfig, TextConfig, ViTConfig
+from clip_jax.models.clip import CLIP, init_variables
+from clip_jax.models.config import CLIPConfig, PreprocessConfig, ResNetConfig, TextConfig, ViTConfig
 
-TOKENIZER = "tokenizer.model"
+TOKENIZER = "tokenizer"
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports every step of its own there.
 
@@ -40,17 +38,16 @@ def is_workdir(path: Path) -> bool:
     return (path / "checkpoints").is_dir()
 
 
-def load_workdir(workdir: Path) -> Model:
-    """The model of a workdir's newest checkpoint, in float32 on the default device."""
+def read_model(workdir: Path) -> tuple[CLIPConfig, dict[str, Any]]:
+    """Architecture and variables of the newest checkpoint, in float32 on the default device."""
     with checkpoint_manager(workdir, ocp.CheckpointManagerOptions(read_only=True)) as manager:
         step = manager.latest_step()
         if step is None:
             raise InputError(f"{workdir}: holds no finished checkpoint yet")
         run = manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
         config = config_from_json(run["model"])
-        params = _restore_params(workdir / "checkpoints" / str(step) / "state", CLIP(config))
-    tokenizer = SentencePieceTokenizer.load(workdir / TOKENIZER, config.text.context_length)
-    return Model(config, params, tokenizer)
+        variables = _restore_variables(workdir / "checkpoints" / str(step) / "state", CLIP(config))
+    return config, variables
 
 
 def config_to_json(config: CLIPConfig) -> dict[str, Any]:
@@ -60,32 +57,33 @@ def config_to_json(config: CLIPConfig) -> dict[str, Any]:
 
 def config_from_json(values: dict[str, Any]) -> CLIPConfig:
     """The inverse of config_to_json."""
+    image = dict(values["image"])
+    if "patch_size" not in image:
+        image["layers"] = tuple(image["layers"])
+    preprocess = values["preprocess"]
+    colours = {name: tuple(preprocess[name]) for name in ("mean", "std")}
     return CLIPConfig(
         **values
         | {
-            "image": ViTConfig(**values["image"]),
+            "image": ViTConfig(**image) if "patch_size" in image else ResNetConfig(**image),
             "text": TextConfig(**values["text"]),
-            "image_mean": tuple(values["image_mean"]),
-            "image_std": tuple(values["image_std"]),
+            "preprocess": PreprocessConfig(**preprocess | colours),
         }
     )
 
 
-def _restore_params(path: Path, model: CLIP) -> Any:
-    """The parameters of a saved TrainState, without the optimizer's."""
+def _restore_variables(path: Path, model: CLIP) -> dict[str, Any]:
+    """Parameters and running statistics of a saved TrainState, without the optimizer's state."""
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     target = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        jax.eval_shape(partial(init_params, model), jax.random.key(0)),
+        jax.eval_shape(partial(init_variables, model), jax.random.key(0)),
     )
     restore_args = ocp.checkpoint_utils.construct_restore_args(target)
     with ocp.PyTreeCheckpointer() as checkpointer:
-        restored = checkpointer.restore(
+        return checkpointer.restore(
             path.resolve(),
             args=ocp.args.PyTreeRestore(
-                item={"params": target},
-                restore_args={"params": restore_args},
-                partial_restore=True,
+                item=target, restore_args=restore_args, partial_restore=True
             ),
         )
-    return restored["params"]

@@ -1,0 +1,276 @@
+"""Hugging Face's CLIPModel: names of tensors, config.json and preprocessor_config.json.
+
+Only models with a ViT exist in this layout.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from clip_jax.errors import InputError
+from clip_jax.models.config import CLIPConfig, PreprocessConfig, ResNetConfig, TextConfig, ViTConfig
+from clip_jax.weights.fields import Fields, shown
+from clip_jax.weights.layout import Tensor
+from clip_jax.weights.openai import CONVOLUTION, DENSE
+
+CONFIG = "config.json"
+PREPROCESSOR = "preprocessor_config.json"
+PROCESSOR = "processor_config.json"
+"""Newer transformers write the preprocessor's config into this one, as "image_processor"."""
+
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+NOT_WEIGHTS = r"\.position_ids$"
+"""Tensors of older files that are no parameters."""
+
+INTERPOLATIONS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}
+"""Pillow's numbers, by which the preprocessor's config names them."""
+
+
+def huggingface_layout(config: CLIPConfig) -> list[Tensor]:
+    """Every tensor of a model with a ViT."""
+    image, text = config.image, config.text
+    if isinstance(image, ResNetConfig):
+        raise InputError("the Hugging Face layout has no ResNets; use layout='open_clip'")
+    ours, theirs = "params/image", "vision_model"
+    layout = [
+        Tensor("logit_scale", "params/logit_scale"),
+        Tensor(f"{theirs}.embeddings.class_embedding", f"{ours}/class_embedding"),
+        Tensor(
+            f"{theirs}.embeddings.patch_embedding.weight",
+            f"{ours}/patch_embedding",
+            axes=CONVOLUTION,
+        ),
+        Tensor(f"{theirs}.embeddings.position_embedding.weight", f"{ours}/position_embedding"),
+        *_norm(f"{theirs}.pre_layrnorm", f"{ours}/norm_pre"),
+        *_blocks(theirs, ours, image),
+        *_norm(f"{theirs}.post_layernorm", f"{ours}/norm_post"),
+        Tensor("visual_projection.weight", f"{ours}/projection", axes=DENSE),
+    ]
+    ours, theirs = "params/text", "text_model"
+    return [
+        *layout,
+        Tensor(f"{theirs}.embeddings.token_embedding.weight", f"{ours}/token_embedding"),
+        Tensor(f"{theirs}.embeddings.position_embedding.weight", f"{ours}/position_embedding"),
+        *_blocks(theirs, ours, text),
+        *_norm(f"{theirs}.final_layer_norm", f"{ours}/norm_final"),
+        Tensor("text_projection.weight", f"{ours}/projection", axes=DENSE),
+    ]
+
+
+def config_from_huggingface(
+    values: Mapping[str, Any], preprocessor: Fields, source: str
+) -> CLIPConfig:
+    """The contents of config.json and of the preprocessor's config (empty if absent) -> our config.
+
+    Raises InputError for another kind of model and for what this project does not build.
+    """
+    kind = values.get("model_type")
+    if kind != "clip":
+        raise InputError(f"{source}: model_type {shown(kind)} is not supported, only 'clip'")
+    top = Fields(values, source)
+    vision, text = _tower(top, "vision_config"), _tower(top, "text_config")
+    known = ("quick_gelu", "gelu")
+    activation = vision.choice("hidden_act", known, "quick_gelu")
+    if text.choice("hidden_act", known, "quick_gelu") != activation:
+        raise InputError(f"{source}: hidden_act differs between the towers, which is not supported")
+    image_config = ViTConfig(
+        width=_width(vision, 768, 3072),
+        layers=vision.integer("num_hidden_layers", 12),
+        heads=vision.integer("num_attention_heads", 12),
+        image_size=vision.integer("image_size", 224),
+        patch_size=vision.integer("patch_size", 32),
+    )
+    text_config = TextConfig(
+        width=_width(text, 512, 2048),
+        layers=text.integer("num_hidden_layers", 12),
+        heads=text.integer("num_attention_heads", 8),
+        context_length=text.integer("max_position_embeddings", 77),
+        vocab_size=text.integer("vocab_size", 49408),
+    )
+    _check_end(text.take("eos_token_id", 49407), text_config.vocab_size, text.source)
+    return CLIPConfig(
+        embed_dim=top.integer("projection_dim", 512),
+        image=image_config,
+        text=text_config,
+        activation=activation,
+        preprocess=_preprocess(preprocessor, image_config.image_size),
+    )
+
+
+def config_to_huggingface(config: CLIPConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The inverse: what config.json and preprocessor_config.json are to hold."""
+    image, text, preprocess = config.image, config.text, config.preprocess
+    if isinstance(image, ResNetConfig):
+        raise InputError("the Hugging Face layout has no ResNets; use layout='open_clip'")
+    shared = {"hidden_act": config.activation, "layer_norm_eps": 1e-5}
+    vision_config = shared | {
+        "model_type": "clip_vision_model",
+        "hidden_size": image.width,
+        "intermediate_size": 4 * image.width,
+        "num_hidden_layers": image.layers,
+        "num_attention_heads": image.heads,
+        "image_size": image.image_size,
+        "patch_size": image.patch_size,
+        "projection_dim": config.embed_dim,
+    }
+    text_config = shared | {
+        "model_type": "clip_text_model",
+        "hidden_size": text.width,
+        "intermediate_size": 4 * text.width,
+        "num_hidden_layers": text.layers,
+        "num_attention_heads": text.heads,
+        "max_position_embeddings": text.context_length,
+        "vocab_size": text.vocab_size,
+        "projection_dim": config.embed_dim,
+        "bos_token_id": text.vocab_size - 2,
+        "eos_token_id": text.vocab_size - 1,
+        "pad_token_id": text.vocab_size - 1,
+    }
+    model = {
+        "architectures": ["CLIPModel"],
+        "model_type": "clip",
+        "projection_dim": config.embed_dim,
+        "vision_config": vision_config,
+        "text_config": text_config,
+    }
+    if preprocess.resize_mode == "longest":
+        raise InputError(
+            "the Hugging Face layout cannot say resize_mode 'longest'; use layout='open_clip'"
+        )
+    square = {"height": image.image_size, "width": image.image_size}
+    shortest = preprocess.resize_mode == "shortest"
+    preprocessor = {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_resize": True,
+        "size": {"shortest_edge": image.image_size} if shortest else square,
+        "resample": INTERPOLATIONS[preprocess.interpolation],
+        "do_center_crop": True,
+        "crop_size": square,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(preprocess.mean),
+        "image_std": list(preprocess.std),
+        "do_convert_rgb": True,
+    }
+    return model, preprocessor
+
+
+def _blocks(theirs: str, ours: str, c: ViTConfig | TextConfig) -> Iterator[Tensor]:
+    width = c.width
+    ours = f"{ours}/transformer/blocks"
+    for i in range(c.layers):
+        block, at = f"{theirs}.encoder.layers.{i}", (i,)
+        attention, theirs_attention = f"{ours}/attention", f"{block}.self_attn"
+        yield from _norm(f"{block}.layer_norm1", f"{ours}/attention_norm", at)
+        for number, name in enumerate(("q_proj", "k_proj", "v_proj")):
+            yield Tensor(
+                f"{theirs_attention}.{name}.weight",
+                f"{attention}/qkv_kernel",  # [width, 3, heads, head size]
+                (i, slice(None), number),
+                axes=(1, 2, 0),
+                joined=(width, width),
+            )
+            yield Tensor(
+                f"{theirs_attention}.{name}.bias",
+                f"{attention}/qkv_bias",
+                (i, number),
+                joined=(width,),
+            )
+        yield Tensor(
+            f"{theirs_attention}.out_proj.weight",
+            f"{attention}/out_kernel",  # [heads, head size, width]
+            at,
+            axes=(2, 0, 1),
+            joined=(width, width),
+        )
+        yield Tensor(f"{theirs_attention}.out_proj.bias", f"{attention}/out_bias", at)
+        yield from _norm(f"{block}.layer_norm2", f"{ours}/mlp_norm", at)
+        yield Tensor(f"{block}.mlp.fc1.weight", f"{ours}/mlp/up_kernel", at, axes=DENSE)
+        yield Tensor(f"{block}.mlp.fc1.bias", f"{ours}/mlp/up_bias", at)
+        yield Tensor(f"{block}.mlp.fc2.weight", f"{ours}/mlp/down_kernel", at, axes=DENSE)
+        yield Tensor(f"{block}.mlp.fc2.bias", f"{ours}/mlp/down_bias", at)
+
+
+def _norm(theirs: str, ours: str, at: tuple[int, ...] = ()) -> Iterator[Tensor]:
+    yield Tensor(f"{theirs}.weight", f"{ours}/scale", at)
+    yield Tensor(f"{theirs}.bias", f"{ours}/bias", at)
+
+
+def _tower(top: Fields, name: str) -> Fields:
+    """The config of a tower; an older one of the name with "_dict" takes its place altogether."""
+    tower, older = top.section(name, optional=True), top.take(f"{name}_dict", None)
+    return tower if older is None else Fields(older, f"{top.source}: {name}_dict")
+
+
+def _width(tower: Fields, default: int, default_hidden: int) -> int:
+    width = tower.integer("hidden_size", default)
+    hidden = tower.integer("intermediate_size", default_hidden)
+    if hidden != 4 * width:
+        raise InputError(
+            f"{tower.source}: intermediate_size = {hidden} is not supported, only 4 * hidden_size"
+        )
+    tower.expect("layer_norm_eps", 1e-5)
+    return width
+
+
+def _check_end(end: Any, vocab_size: int, source: str) -> None:
+    """Texts are read at the highest id, which has to be the end; 2 stands for it in older files."""
+    if type(end) is not int or end not in (2, vocab_size - 1):
+        raise InputError(
+            f"{source}: eos_token_id = {shown(end)} is not supported, only the highest id "
+            f"({vocab_size - 1}) or 2, which older files say instead"
+        )
+
+
+def _preprocess(values: Fields, image_size: int) -> PreprocessConfig:
+    default = PreprocessConfig()
+    for name in ("image_processor_type", "feature_extractor_type"):
+        kind = values.take(name, "CLIP")
+        if not isinstance(kind, str) or not kind.startswith("CLIP"):
+            raise InputError(
+                f"{values.source}: {name} = {shown(kind)} is not supported, only CLIP's"
+            )
+    for name in ("do_resize", "do_rescale", "do_normalize"):
+        values.expect(name, True)
+    rescale_factor = values.take("rescale_factor", 1 / 255)
+    if not isinstance(rescale_factor, float) or abs(255 * rescale_factor - 1) > 1e-6:
+        raise InputError(
+            f"{values.source}: rescale_factor = {shown(rescale_factor)} is not supported, only 1/255"
+        )
+    resample = values.take("resample", INTERPOLATIONS["bicubic"])
+    names: dict[Any, Any] = {number: name for name, number in INTERPOLATIONS.items()}
+    if type(resample) is not int or resample not in names:
+        raise InputError(f"{values.source}: resample = {shown(resample)} is not supported")
+    return PreprocessConfig(
+        mean=values.colour("image_mean", default.mean),
+        std=values.colour("image_std", default.std, positive=True),
+        interpolation=names[resample],
+        resize_mode=_resize_mode(values, image_size),
+    )
+
+
+def _resize_mode(values: Fields, image_size: int) -> Literal["shortest", "squash"]:
+    """Which of the two "size" means; a result that is not what the model takes is refused."""
+    square = {"height": image_size, "width": image_size}
+    size = values.take("size", image_size)
+    crop_size = values.take("crop_size", square)
+    if size == square:
+        return "squash"
+    # Older files have numbers.
+    if size not in (image_size, {"shortest_edge": image_size}):
+        raise InputError(
+            f"{values.source}: size = {shown(size)} is not supported, only the model's image_size "
+            f"{image_size}"
+        )
+    values.expect("do_center_crop", True)
+    if crop_size not in (image_size, square):
+        raise InputError(
+            f"{values.source}: crop_size = {shown(crop_size)} is not supported, only the model's "
+            f"image_size {image_size}"
+        )
+    return "shortest"
