@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -14,11 +14,20 @@ from clip_jax.commandline import main, parse
 @dataclass(frozen=True)
 class Task:
     model: str
-    """The model: the workdir of a train.py run."""
+    """The model: an OpenAI name such as ViT-B/32, hf://org/name, a directory or file in the layout
+    of OpenAI, open_clip or Hugging Face, or the workdir of a train.py run."""
     data: str
     """What to evaluate on: wds:PATH, a data set in CLIP_benchmark's layout, or scenes:."""
     output: str | None = None
     """Write the result here, as CLIP_benchmark's JSON."""
+    tokenizer: str | None = None
+    """The vocabulary, if it is not with the weights: a directory, a merges file, hf://org/name."""
+    activation: Literal["quick_gelu", "gelu"] | None = None
+    """The activation, for a weight file without a config."""
+    image_size: int | None = None
+    """Another input resolution than the model's."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the computation."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,14 @@ def run(arguments: Sequence[str]) -> None:
     from clip_jax.evaluation.run import run_retrieval, run_zeroshot
 
     protocol = run_zeroshot if isinstance(task, ZeroShot) else run_retrieval
-    result, _ = protocol(clip_jax.load(task.model), task.model, task.data)
+    model = clip_jax.load(
+        task.model,
+        task.dtype,
+        activation=task.activation,
+        image_size=task.image_size,
+        tokenizer=task.tokenizer,
+    )
+    result, _ = protocol(model, task.model, task.data)
     print_results([result])
     if task.output is not None:
         write_result(result, Path(task.output))

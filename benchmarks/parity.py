@@ -4,8 +4,8 @@
 
 For each model, open_clip makes random weights in which every parameter matters. They are loaded
 here from open_clip's files and from a TorchScript archive in half precision like OpenAI's own,
-written in both layouts, loaded by open_clip and transformers, and loaded back. An error is the norm of the
-difference of the features over the norm of their deviation from their mean over the inputs.
+written in both layouts, loaded by open_clip and transformers, and loaded back. An error is the norm
+of the difference of the features over the norm of their deviation from their mean over the inputs.
 """
 
 import argparse
@@ -72,6 +72,7 @@ def compare(task: str, folder: Path) -> dict[str, float]:
         weights = sum(leaf.nbytes for leaf in jax.tree.leaves(model.variables))
         figures["load_peak_over_weights"] = peak * 1024 / weights
         figures |= errors("open_clip", model, inputs, expected)
+        figures["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         clip_jax.save(model, folder / "exported_oc", layout="open_clip")
         if isinstance(model.config.image, clip_jax.ViTConfig):
             clip_jax.save(model, folder / "exported_hf", layout="huggingface")

@@ -4,10 +4,12 @@
 
 PATH is the Python of an environment with open_clip and torch. The two run alternately (A B B A),
 each in its own process; that both compute the same loss on the same weights is checked first.
-Prints samples per second of each and their ratio, and writes them to --output as JSON.
+Patch dropout is off: the two would draw different patches. Prints samples per second of each and
+their ratio, and writes them to --output as JSON.
 """
 
 import argparse
+import dataclasses
 import json
 import statistics
 import subprocess
@@ -51,13 +53,14 @@ def write_inputs(config: TrainConfig, files: Path) -> None:
     from clip_jax.data.sources import open_pairs
     from clip_jax.model import resize_of
     from clip_jax.training.loop import make_tokenizer
-    from clip_jax.weights.workdir import config_to_json
+    from clip_jax.weights.open_clip import CONFIG, config_to_open_clip
 
     source = open_pairs(config.data.train, config.model.image.image_size)
     tokenizer = make_tokenizer(config, source)
-    model = config_to_json(config.model)
-    model["text"]["vocab_size"] = tokenizer.vocab_size
-    (files / "model.json").write_text(json.dumps(model))
+    text = dataclasses.replace(config.model.text, vocab_size=tokenizer.vocab_size)
+    model = dataclasses.replace(config.model, text=text)
+    values = config_to_open_clip(model, own_vocabulary=False)
+    (files / CONFIG).write_text(json.dumps(values))
     resize = resize_of(config.model)
     batches = Batches(source, tokenizer, resize, config.batch_size, seed=0).start_at(0)
     chosen = [next(batches) for _ in range(4)]
@@ -86,19 +89,15 @@ def time_ours(files: Path, seconds: float) -> dict[str, float]:
     from clip_jax.models.clip import CLIP
     from clip_jax.parallel.mesh import MeshConfig, make_mesh, put_batch
     from clip_jax.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
-    from clip_jax.training.state import init_state
+    from clip_jax.training.state import state_from
     from clip_jax.training.step import make_train_step
-    from clip_jax.weights.openai import params_from_openai
-    from clip_jax.weights.workdir import config_from_json
+    from clip_jax.weights.pretrained import open_pretrained
 
-    config = config_from_json(json.loads((files / "model.json").read_text()))
-    model, mesh = CLIP(config, Compute(unroll=True)), make_mesh(MeshConfig())
+    weights = open_pretrained(files, None)
+    model, mesh = CLIP(weights.config, Compute(unroll=True)), make_mesh(MeshConfig())
     settings = OptimizerConfig(warmup_steps=10)
     optimizer, schedule = make_optimizer(settings, 1000), learning_rate_schedule(settings, 1000)
-    state = init_state(model, optimizer, mesh, seed=0)
-    weights = params_from_openai(dict(np.load(files / "weights.npz")), config)
-    placed = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), weights, state.params)
-    state = state.replace(params=placed)
+    state = state_from(weights.read(), model, optimizer, mesh)
     step = make_train_step(model, optimizer, schedule, mesh)
     arrays = np.load(files / "batches.npz")
     batches = [

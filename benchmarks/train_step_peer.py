@@ -8,34 +8,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from open_clip.loss import ClipLoss
-from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from open_clip.model import CLIP
+from safetensors.torch import load_file, save_file
 
 files, seconds = Path(sys.argv[1]), float(sys.argv[3])
-config = json.loads((files / "model.json").read_text())
-image, text = config["image"], config["text"]
+config = json.loads((files / "open_clip_config.json").read_text())
 torch.manual_seed(0)
-model = CLIP(
-    config["embed_dim"],
-    CLIPVisionCfg(
-        layers=image["layers"],
-        width=image["width"],
-        head_width=image["width"] // image["heads"],
-        patch_size=image["patch_size"],
-        image_size=image["image_size"],
-    ),
-    CLIPTextCfg(
-        context_length=text["context_length"],
-        vocab_size=text["vocab_size"],
-        width=text["width"],
-        heads=text["heads"],
-        layers=text["layers"],
-    ),
-    quick_gelu=config["activation"] == "quick_gelu",
-)
-if not (files / "weights.npz").exists():
-    np.savez(files / "weights.npz", **{k: v.numpy() for k, v in model.state_dict().items()})
-weights = np.load(files / "weights.npz")
-model.load_state_dict({name: torch.from_numpy(weights[name]) for name in weights})
+model = CLIP(**config["model_cfg"])
+weights = files / "open_clip_model.safetensors"
+if not weights.exists():
+    save_file(model.state_dict(), weights)
+model.load_state_dict(load_file(weights))
 decay = [p for n, p in model.named_parameters() if p.ndim >= 2]
 rest = [p for n, p in model.named_parameters() if p.ndim < 2]
 optimizer = torch.optim.AdamW(
@@ -43,7 +26,7 @@ optimizer = torch.optim.AdamW(
 )
 criterion = ClipLoss()
 arrays = np.load(files / "batches.npz")
-mean, std = (torch.tensor(config["preprocess"][name]) for name in ("mean", "std"))
+mean, std = (torch.tensor(config["preprocess_cfg"][name]) for name in ("mean", "std"))
 
 
 def step(number: int) -> float:

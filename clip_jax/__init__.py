@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clip_jax.errors import InputError
-    from clip_jax.loading import load, save
+    from clip_jax.loading import load, save, tokenize
     from clip_jax.model import Model, create
     from clip_jax.models.config import CLIPConfig, Compute, ResNetConfig, TextConfig, ViTConfig
     from clip_jax.models.presets import available_models
@@ -26,6 +26,7 @@ _WHERE = {
     "create": "clip_jax.model",
     "load": "clip_jax.loading",
     "save": "clip_jax.loading",
+    "tokenize": "clip_jax.loading",
 }
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "create",
     "load",
     "save",
+    "tokenize",
 ]
 
 

@@ -67,7 +67,10 @@ class Model:
     def tokenize(self, texts: str | Sequence[str], truncate: bool = False) -> np.ndarray:
         """Texts -> int32 [n, context]. A text that is too long raises ValueError or is cut."""
         if self.tokenizer is None:
-            raise InputError("this model has no vocabulary; load one that was trained")
+            raise InputError(
+                "this model came without its vocabulary; name one when loading it, for OpenAI's: "
+                "tokenizer='hf://openai/clip-vit-base-patch32', or the path of its merges file"
+            )
         return self.tokenizer(texts, truncate)
 
     def encode_image(self, images: Array | np.ndarray, normalize: bool = False) -> Array:

@@ -1,0 +1,22 @@
+"""RN50 by the paper's recipe (section 2.5, tables 18 and 19), for a pod and one's own shards.
+
+Cost: 32 epochs of 400 million pairs at batch 32,768 are 390,625 updates and about 7.0e20 FLOPs.
+Should reach 59.6% zero-shot on ImageNet, as OpenAI's weights do; it has not been run here.
+Runs of several processes, and shards by the ten thousand, are not supported yet.
+Give the data: --data.train 'wds:PATH/{00000..41407}.tar'.
+"""
+
+from clip_jax import Compute
+from clip_jax.models.presets import OPENAI
+from clip_jax.training.config import DataConfig, TrainConfig
+from clip_jax.training.optimizer import OptimizerConfig
+
+config = TrainConfig(
+    model=OPENAI["RN50"],
+    data=DataConfig(train="wds:shards", vocab_size=49408, threads=16),
+    optimizer=OptimizerConfig(learning_rate=5e-4, warmup_steps=2000, beta2=0.999, epsilon=1e-8),
+    steps=390_625,
+    batch_size=32_768,
+    workdir="runs/rn50",
+    compute=Compute(dtype="bfloat16", remat="full"),
+)
