@@ -1,6 +1,24 @@
-"""Every test runs on 8 simulated CPU devices; tests that need fewer take the first ones."""
+"""Every test runs on 8 simulated CPU devices; tests that need fewer take the first ones.
+
+What is compiled is kept until the session ends, for other tests, workers and scripts to use.
+"""
+
+import os
+import shutil
+import tempfile
 
 import jax
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
+
+CACHE, MIN_SECONDS = "JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
+
+
+def pytest_configure(config):
+    if CACHE not in os.environ:  # workers and scripts inherit it
+        folder = tempfile.mkdtemp(prefix="clip_jax-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        os.environ |= {CACHE: folder, MIN_SECONDS: "0.5"}
+        jax.config.update(CACHE.lower(), folder)
+        jax.config.update(MIN_SECONDS.lower(), 0.5)

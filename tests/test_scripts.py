@@ -246,7 +246,10 @@ def test_a_workdir_with_another_recipe_s_checkpoint(refused, trained):
         ([], "zeroshot"),
         (["probe"], "probe"),
         (["zeroshot", "--data", "scenes:"], "--model"),
-        (["zeroshot", "--model", "{}", "--data", "scenes:"], "not the workdir of a train.py run"),
+        (
+            ["zeroshot", "--model", "{}", "--data", "scenes:"],
+            "no model; expected the workdir of a train.py run",
+        ),
         (["zeroshot", "--model", "{}/run", "--data", "{}/found"], "evaluate it with eval.py retr"),
         (["retrieval", "--model", "{}/run", "--data", "{}/pets"], "evaluate it with eval.py zero"),
         (["retrieval", "--model", "{}/run", "--data", "{}/none"], "/none: no such data"),

@@ -159,5 +159,9 @@ def flatten_config(config: Any, prefix: str = "") -> dict[str, Any]:
         if dataclasses.is_dataclass(value):
             flat |= flatten_config(value, f"{name}.")
         else:
-            flat[name] = list(value) if isinstance(value, tuple) else value
+            flat[name] = _as_lists(value)
     return flat
+
+
+def _as_lists(value: Any) -> Any:
+    return [_as_lists(item) for item in value] if isinstance(value, tuple) else value

@@ -46,8 +46,9 @@ def state_from(
 ) -> TrainState:
     """The state that starts from given {"params", "batch_stats"}."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(model, optimizer, mesh))
+    places = {"params": shardings.params, "batch_stats": shardings.batch_stats}
     create = jax.jit(lambda given: _start(given, optimizer), out_shardings=shardings)
-    return create(variables)
+    return create(jax.device_put(variables, places))
 
 
 def _fresh(model: CLIP, optimizer: optax.GradientTransformation, key: jax.Array) -> TrainState:

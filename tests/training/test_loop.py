@@ -124,10 +124,51 @@ def test_the_workdir_loads_as_a_model(finished):
 
 def test_the_vocabulary_is_kept_or_taken_from_a_file(finished, tmp_path):
     workdir, _ = finished
-    vocabulary = workdir / "tokenizer.model"
+    vocabulary = workdir / "tokenizer" / "tokenizer.model"
     data = dataclasses.replace(RECIPE.data, tokenizer=str(vocabulary))
     train(recipe(tmp_path, data=data, steps=3))
-    assert (tmp_path / "tokenizer.model").read_bytes() == vocabulary.read_bytes()
+    kept = tmp_path / "tokenizer" / "tokenizer.model"
+    assert kept.read_bytes() == vocabulary.read_bytes()
+
+
+def test_a_run_starts_from_weights_at_another_size_with_a_locked_tower(finished, tmp_path):
+    """One step of LiT from a finished run, at twice its resolution, with its vocabulary."""
+    workdir, before = finished
+    larger = dataclasses.replace(RECIPE.model.image, image_size=32)
+    changes = {
+        "init_from": str(workdir),
+        "model": dataclasses.replace(RECIPE.model, image=larger),
+        "optimizer": OptimizerConfig(1e-2, warmup_steps=0, rates=(("^image/", 0.0),)),
+        "steps": 1,
+    }
+    after = train(recipe(tmp_path, **changes))
+    vocabularies = [path / "tokenizer" / "tokenizer.model" for path in (workdir, tmp_path)]
+    assert vocabularies[0].read_bytes() == vocabularies[1].read_bytes()
+    given = clip_jax.load(workdir, image_size=32)
+    assert given.params["image"]["position_embedding"].shape == (17, 16)
+    jax.tree.map(np.testing.assert_array_equal, after.params["image"], given.params["image"])
+    assert (after.params["text"]["projection"] != before.params["text"]["projection"]).any()
+    # Continuing needs the weights no more: they are in the checkpoint.
+    train(recipe(tmp_path, **changes | {"init_from": str(workdir)}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"init_from": "nowhere"}, "nowhere: no such model"),
+        (
+            {"model": dataclasses.replace(RECIPE.model, embed_dim=8)},
+            "not the recipe's architecture .embed_dim 16 there, 8 here",
+        ),
+        ({"model": dataclasses.replace(RECIPE.model, activation="gelu")}, "activation quick_gelu"),
+        ({"optimizer": OptimizerConfig(1e-2, 2, rates=(("(", 0.0),))}, "'.' is no regular expr"),
+        ({"optimizer": OptimizerConfig(1e-2, 2, rates=(("a", -1.0),))}, "'a' is negative"),
+    ],
+)
+def test_weights_that_do_not_fit_the_recipe_are_refused(finished, tmp_path, changes, message):
+    changes = {"init_from": str(finished[0])} | changes
+    with pytest.raises(InputError, match=message):
+        train(recipe(tmp_path, **changes))
 
 
 @pytest.mark.parametrize(
