@@ -1,8 +1,12 @@
-"""load and save: one function each for every form in which a model is kept."""
+"""load, save and tokenize: one function each for every form in which a model is kept."""
 
+import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+import numpy as np
 
 from clip_jax.data.tokenizers import Tokenizer
 from clip_jax.data.vocabulary import has_vocabulary, open_tokenizer
@@ -14,6 +18,9 @@ from clip_jax.weights import export, hub, workdir
 from clip_jax.weights.pretrained import Activation, at_image_size, open_pretrained
 
 Dtype = Literal["float32", "bfloat16"]
+
+OPENAI_VOCABULARY = "hf://openai/clip-vit-base-patch32"
+"""A repository that holds it; all nine models share one."""
 
 
 def load(
@@ -74,6 +81,26 @@ def save(
     has no ResNets.
     """
     export.save(model, Path(directory), layout)
+
+
+def tokenize(
+    texts: str | Sequence[str],
+    context_length: int = 77,
+    truncate: bool = False,
+    vocabulary: str | Path = OPENAI_VOCABULARY,
+) -> np.ndarray:
+    """Texts -> int32 [n, context_length] by OpenAI's vocabulary: start, ids, end, zeros.
+
+    vocabulary: where it is: a directory, a merges file or hf://org/name, which is fetched once and
+    cached. A text that is too long raises ValueError, or is cut with truncate=True. For a model
+    that is loaded, use its own `tokenize`.
+    """
+    return _vocabulary(vocabulary, context_length)(texts, truncate)
+
+
+@functools.lru_cache
+def _vocabulary(source: str | Path, context_length: int) -> Tokenizer:
+    return open_tokenizer(hub.local_vocabulary(source), context_length)
 
 
 def _local(source: str | Path) -> Path:

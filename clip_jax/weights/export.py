@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 
 from clip_jax.data.bpe import OPENAI_MERGES, BPETokenizer
 from clip_jax.data.tokenizers import Tokenizer
-from clip_jax.data.vocabulary import VOCABULARY_FILES, files_of
+from clip_jax.data.vocabulary import BPE_FILES, SENTENCEPIECE_FILES, files_of, save_vocabulary
 from clip_jax.errors import InputError
 from clip_jax.model import Model
 from clip_jax.weights import huggingface, open_clip
@@ -23,7 +23,8 @@ MODEL_FILES = (
     huggingface.PROCESSOR,
     *open_clip.WEIGHTS,
     *huggingface.WEIGHTS,
-    *VOCABULARY_FILES,
+    *BPE_FILES,
+    *SENTENCEPIECE_FILES,
 )
 """What may be read from a directory when a model is loaded from it."""
 
@@ -36,6 +37,7 @@ def save(model: Model, directory: Path, layout: str) -> None:
         weights, tensors, files = _as_open_clip(model)
     else:
         raise InputError(f"layout {layout!r} is unknown; known are 'huggingface' and 'open_clip'")
+    _check_vocabulary(model)
     _prepare(directory, {weights, *files, *files_of(model.tokenizer)})
     part = directory / f"{weights}.part"
     save_file(write_tensors(tensors, model.variables), part, metadata={"format": "pt"})
@@ -43,7 +45,7 @@ def save(model: Model, directory: Path, layout: str) -> None:
     for name, values in files.items():
         (directory / name).write_text(json.dumps(values, indent=2) + "\n")
     if model.tokenizer is not None:
-        model.tokenizer.save(directory)
+        save_vocabulary(model.tokenizer, directory)
 
 
 def _as_huggingface(model: Model) -> tuple[str, list[Tensor], dict[str, Any]]:
@@ -62,6 +64,14 @@ def _as_open_clip(model: Model) -> tuple[str, list[Tensor], dict[str, Any]]:
 def _is_openai(tokenizer: Tokenizer) -> bool:
     """Whether a vocabulary is as large as OpenAI's and of its kind."""
     return isinstance(tokenizer, BPETokenizer) and len(tokenizer.merges) == OPENAI_MERGES
+
+
+def _check_vocabulary(model: Model) -> None:
+    size, tokenizer = model.config.text.vocab_size, model.tokenizer
+    if tokenizer is not None and tokenizer.vocab_size != size:
+        raise InputError(
+            f"the model's tokenizer has {tokenizer.vocab_size} ids and its text tower {size}"
+        )
 
 
 def _prepare(directory: Path, written: set[str]) -> None:

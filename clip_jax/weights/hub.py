@@ -46,7 +46,12 @@ WEIGHTS = {
 The model.safetensors beside an open_clip_config.json may be the image tower alone (timm's are).
 """
 
-CONFIGS = ("open_clip_config.json", "config.json", "preprocessor_config.json")
+CONFIGS = (
+    "open_clip_config.json",
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+)
 
 VOCABULARY = (
     "tokenizer.json",

@@ -3,6 +3,7 @@
 Only models with a ViT exist in this layout.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -102,11 +103,18 @@ def config_from_huggingface(
 
 
 def config_to_huggingface(config: CLIPConfig) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The inverse: what config.json and preprocessor_config.json are to hold."""
-    image, text, preprocess = config.image, config.text, config.preprocess
+    """The inverse: what config.json and preprocessor_config.json are to hold.
+
+    Raises InputError for what the layout cannot express.
+    """
+    image, text = config.image, config.text
     if isinstance(image, ResNetConfig):
         raise InputError("the Hugging Face layout has no ResNets; use layout='open_clip'")
-    shared = {"hidden_act": config.activation, "layer_norm_eps": 1e-5}
+    shared = {
+        "hidden_act": config.activation,
+        "layer_norm_eps": 1e-5,
+        "projection_dim": config.embed_dim,
+    }
     vision_config = shared | {
         "model_type": "clip_vision_model",
         "hidden_size": image.width,
@@ -115,7 +123,6 @@ def config_to_huggingface(config: CLIPConfig) -> tuple[dict[str, Any], dict[str,
         "num_attention_heads": image.heads,
         "image_size": image.image_size,
         "patch_size": image.patch_size,
-        "projection_dim": config.embed_dim,
     }
     text_config = shared | {
         "model_type": "clip_text_model",
@@ -125,7 +132,6 @@ def config_to_huggingface(config: CLIPConfig) -> tuple[dict[str, Any], dict[str,
         "num_attention_heads": text.heads,
         "max_position_embeddings": text.context_length,
         "vocab_size": text.vocab_size,
-        "projection_dim": config.embed_dim,
         "bos_token_id": text.vocab_size - 2,
         "eos_token_id": text.vocab_size - 1,
         "pad_token_id": text.vocab_size - 1,
@@ -137,16 +143,20 @@ def config_to_huggingface(config: CLIPConfig) -> tuple[dict[str, Any], dict[str,
         "vision_config": vision_config,
         "text_config": text_config,
     }
+    return model, _preprocessor_config(config.preprocess, image.image_size)
+
+
+def _preprocessor_config(preprocess: PreprocessConfig, image_size: int) -> dict[str, Any]:
     if preprocess.resize_mode == "longest":
         raise InputError(
             "the Hugging Face layout cannot say resize_mode 'longest'; use layout='open_clip'"
         )
-    square = {"height": image.image_size, "width": image.image_size}
+    square = {"height": image_size, "width": image_size}
     shortest = preprocess.resize_mode == "shortest"
-    preprocessor = {
+    return {
         "image_processor_type": "CLIPImageProcessor",
         "do_resize": True,
-        "size": {"shortest_edge": image.image_size} if shortest else square,
+        "size": {"shortest_edge": image_size} if shortest else square,
         "resample": INTERPOLATIONS[preprocess.interpolation],
         "do_center_crop": True,
         "crop_size": square,
@@ -157,7 +167,6 @@ def config_to_huggingface(config: CLIPConfig) -> tuple[dict[str, Any], dict[str,
         "image_std": list(preprocess.std),
         "do_convert_rgb": True,
     }
-    return model, preprocessor
 
 
 def _blocks(theirs: str, ours: str, c: ViTConfig | TextConfig) -> Iterator[Tensor]:
@@ -229,23 +238,20 @@ def _check_end(end: Any, vocab_size: int, source: str) -> None:
 
 def _preprocess(values: Fields, image_size: int) -> PreprocessConfig:
     default = PreprocessConfig()
+    source = values.source
     for name in ("image_processor_type", "feature_extractor_type"):
         kind = values.take(name, "CLIP")
         if not isinstance(kind, str) or not kind.startswith("CLIP"):
-            raise InputError(
-                f"{values.source}: {name} = {shown(kind)} is not supported, only CLIP's"
-            )
+            raise InputError(f"{source}: {name} = {shown(kind)} is not supported, only CLIP's")
     for name in ("do_resize", "do_rescale", "do_normalize"):
         values.expect(name, True)
-    rescale_factor = values.take("rescale_factor", 1 / 255)
-    if not isinstance(rescale_factor, float) or abs(255 * rescale_factor - 1) > 1e-6:
-        raise InputError(
-            f"{values.source}: rescale_factor = {shown(rescale_factor)} is not supported, only 1/255"
-        )
+    factor = values.take("rescale_factor", 1 / 255)
+    if not isinstance(factor, float) or not math.isclose(factor, 1 / 255, rel_tol=1e-6):
+        raise InputError(f"{source}: rescale_factor = {shown(factor)} is not supported, only 1/255")
     resample = values.take("resample", INTERPOLATIONS["bicubic"])
     names: dict[Any, Any] = {number: name for name, number in INTERPOLATIONS.items()}
     if type(resample) is not int or resample not in names:
-        raise InputError(f"{values.source}: resample = {shown(resample)} is not supported")
+        raise InputError(f"{source}: resample = {shown(resample)} is not supported")
     return PreprocessConfig(
         mean=values.colour("image_mean", default.mean),
         std=values.colour("image_std", default.std, positive=True),

@@ -7,6 +7,7 @@ huggingface.py, each for the names of its own format.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import jax
@@ -50,19 +51,23 @@ def read_variables(
 ) -> Any:
     """Tensors -> float32 variables with the tree and the shapes of `shapes` (eval_shape's).
 
-    One leaf is filled at a time, so that memory never holds much more than the result. Raises
-    InputError that names tensors which are missing, left over, of another shape or not floats.
+    One leaf is filled at a time, the largest first, so that memory never holds much more than the
+    result. Raises InputError that names tensors which are missing, left over, of another shape or
+    not floats.
     """
     leaves = flatten_dict(shapes, sep="/")
     check_tensors(layout, tensors, leaves, source)
+    by_path = groupby(sorted(layout, key=attrgetter("path")), attrgetter("path"))
+    groups = {path: list(group) for path, group in by_path}
     filled = {}
-    for path, group in groupby(sorted(layout, key=lambda tensor: tensor.path), _path):
+    for path, group in sorted(groups.items(), key=lambda item: -leaves[item[0]].size):
         leaf = np.empty(leaves[path].shape, np.float32)
         for tensor in group:
             view = tensor.view(leaf)
             view[...] = tensors[tensor.name].read().reshape(view.shape)
         filled[path] = jnp.asarray(leaf)
-    return unflatten_dict({tuple(path.split("/")): leaf for path, leaf in filled.items()})
+    places = flatten_dict(shapes, keep_empty_nodes=True)
+    return unflatten_dict({path: filled.get("/".join(path), leaf) for path, leaf in places.items()})
 
 
 def write_tensors(layout: Sequence[Tensor], variables: Any) -> dict[str, np.ndarray]:
@@ -106,7 +111,3 @@ def check_tensors(
     ]
     if lines:
         raise InputError(f"{source}: not the tensors of this architecture; {'; '.join(lines)}")
-
-
-def _path(tensor: Tensor) -> str:
-    return tensor.path

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,10 +43,7 @@ class Pretrained:
 
     def read(self) -> dict[str, Any]:
         """All of it: {"params", "batch_stats"} in float32."""
-        init = partial(init_variables, CLIP(self.config))
-        shapes = jax.eval_shape(init, jax.random.key(0))
-        read = read_variables(self.layout, self.tensors, shapes, self.source)
-        return {"batch_stats": {}, **read}
+        return read_variables(self.layout, self.tensors, _shapes(self.config), self.source)
 
 
 def open_pretrained(path: Path, activation: Activation | None) -> Pretrained:
@@ -78,6 +75,12 @@ def at_image_size(
     return resized, variables | {"params": params}
 
 
+@lru_cache(maxsize=8)  # tracing a model takes longer than reading a small one
+def _shapes(config: CLIPConfig) -> Any:
+    """The tree of a model's variables as jax.ShapeDtypeStruct; nothing is computed."""
+    return jax.eval_shape(partial(init_variables, CLIP(config)), jax.random.key(0))
+
+
 def _find_weights(folder: Path) -> Path:
     """The file of weights in a directory, open_clip's if there are several."""
     configs = (open_clip.CONFIG, huggingface.CONFIG)
@@ -89,7 +92,9 @@ def _find_weights(folder: Path) -> Path:
         )
     found = next((folder / name for name in names if (folder / name).is_file()), None)
     if found is None:
-        raise InputError(f"{folder}: has a config but no weights; expected {' or '.join(names)}")
+        raise InputError(
+            f"{folder}: has a config but no weights; expected one of {', '.join(names)}"
+        )
     return found
 
 
@@ -185,7 +190,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
     except (ValueError, RecursionError):
-        raise InputError(f"{path}: not a JSON file") from None
+        raise InputError(f"{path}: not a JSON file; fetch it again") from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected a JSON object")
     return values
