@@ -100,16 +100,7 @@ class ConvNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[B, H, W, C] -> [B, H / stride, W / stride, features] in x's dtype."""
-        x = nn.Conv(
-            self.features,
-            (self.size, self.size),
-            self.stride,
-            padding=self.size // 2,  # PyTorch's: at a stride of 2, "SAME" would pad one side only
-            use_bias=False,
-            dtype=x.dtype,
-            kernel_init=init.variance_scaling(1 / 3, "fan_in", "uniform"),  # PyTorch's default
-            name="conv",
-        )(x)
+        convolve = Convolution(self.features, self.size, self.stride, name="conv")
         return nn.BatchNorm(
             use_running_average=not self.train,
             momentum=0.9,
@@ -118,7 +109,31 @@ class ConvNorm(nn.Module):
             scale_init=init.zeros if self.zero_scale else init.ones,
             use_fast_variance=False,
             name="norm",
-        )(x)
+        )(convolve(x))
+
+
+class Convolution(nn.Module):
+    """A square convolution without bias, its edges padded with zeros on both sides."""
+
+    features: int
+    size: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[B, H, W, C] -> [B, H / stride, W / stride, features] in x's dtype."""
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        bound = (self.size * self.size * x.shape[-1]) ** -0.5  # PyTorch's default
+        kernel = self.param("kernel", uniform(bound), shape).astype(x.dtype)
+        if self.size == 1:  # a product, whose gradients XLA computes faster on CPUs
+            return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], -1)
+        return jax.lax.conv_general_dilated(
+            x,
+            kernel,
+            (self.stride, self.stride),
+            [(self.size // 2, self.size // 2)] * 2,  # not "SAME": at a stride, it pads one side
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
 
 
 class AttentionPool(nn.Module):
