@@ -9,7 +9,7 @@ import pytest
 from shards import number_of
 
 from clip_jax.data.tokenizers import train_sentencepiece
-from clip_jax.model import Model
+from clip_jax.model import Model, resize_of
 from clip_jax.models.clip import CLIP, init_variables
 from clip_jax.models.presets import PRESETS
 
@@ -26,6 +26,7 @@ class TableModel:
     """Embeds picture `solid(n)` as images[n] and a text as texts[text], of any length."""
 
     config = PRESETS["ViT-tiny"]
+    resize = resize_of(config)
 
     def __init__(self, images, texts):
         self._images = np.asarray(images, np.float32)

@@ -84,11 +84,11 @@ def test_first_loss_is_the_reference_loss(on_one_device):
 
 @pytest.mark.parametrize(("direction", "limit"), [(1.0, math.log(100)), (-1.0, 0.0)])
 def test_temperature_is_clamped_after_the_update_and_keeps_its_gradient(direction, limit):
-    """An optimizer that first pushes by 10, out of the bounds, then back by the gradient's size."""
+    """The optimizer pushes it by 10, out of the bounds, and then back by its gradient's size."""
 
     def update(gradient, count, params):
-        size = jax.tree.map(lambda g: jnp.where(count == 0, 10.0, -0.01 * abs(g)), gradient)
-        return jax.tree.map(lambda x: direction * x, size), count + 1
+        push = jnp.where(count == 0, 10.0, -0.01 * abs(gradient["logit_scale"]))
+        return jax.tree.map(jnp.zeros_like, gradient) | {"logit_scale": direction * push}, count + 1
 
     optimizer = optax.GradientTransformation(lambda params: jnp.zeros((), int), update)
     _, state, step = setup(make_mesh(MeshConfig(), jax.devices()[:1]), optimizer=optimizer)

@@ -184,24 +184,14 @@ def test_a_torchscript_module_is_its_state_dict():
     assert {dtype for dtype, _ in expected.values()} == {"float16", "float32", "int64"}
 
 
-def test_views_of_one_storage_share_the_memory_of_the_file():
-    saved = read_torch_file(GOLDEN / "plain.pt")
-    base = saved["float32"].read()
-    for name in ("transposed", "row", "column"):
-        assert np.shares_memory(base, saved[name].read())
-    assert not np.shares_memory(base, saved["parameter"].read())
-    assert not base.flags.owndata
-    assert not base.flags.writeable
-
-
 def test_torch_before_1_6_is_refused():
     assert_refused(GOLDEN / "legacy.pt", "since 1.6; load it with torch 1.6 or later and save")
 
 
-def test_opening_and_reading_copy_nothing(tmp_path):
+def test_reading_takes_the_tensor_s_part_of_its_storage_alone(tmp_path):
     numbers = np.arange(5_000_000, dtype=np.float32)
     storage = Stored(("storage", FLOAT, "0", "cpu", len(numbers)))
-    value = {"a": tensor(1, (1000, 1000), (4, 4000), storage)}
+    value = {"a": tensor(1, (4, 3), (4, 4000), storage)}
     path = write_archive(tmp_path / "a.pt", value, storages={"0": numbers})
     tracemalloc.start()
     array = read_torch_file(path)["a"].read()
