@@ -13,6 +13,8 @@ from clip_jax.commandline import main, parse
 
 @dataclass(frozen=True)
 class Task:
+    """What all protocols take."""
+
     model: str
     """The model: an OpenAI name such as ViT-B/32, hf://org/name, a directory or file in the layout
     of OpenAI, open_clip or Hugging Face, or the workdir of a train.py run."""

@@ -12,6 +12,7 @@ from clip_jax.data.tokenizers import Tokenizer
 from clip_jax.data.vocabulary import has_vocabulary, open_tokenizer
 from clip_jax.errors import InputError
 from clip_jax.model import Model
+from clip_jax.models.attention import resolve_attention
 from clip_jax.models.config import Compute
 from clip_jax.models.presets import OPENAI
 from clip_jax.weights import export, hub, workdir
@@ -67,7 +68,9 @@ def load(
     if tokenizer is not None or has_vocabulary(vocabulary):
         found = open_tokenizer(vocabulary, config.text.context_length)
         _check_vocabulary(found, config.text.vocab_size, vocabulary)
-    return Model(config, tokenizer=found, compute=Compute(dtype=dtype), **variables)
+    platform = next(iter(variables["params"]["logit_scale"].devices())).platform
+    compute = resolve_attention(Compute(dtype=dtype), platform)
+    return Model(config, tokenizer=found, compute=compute, **variables)
 
 
 def save(

@@ -82,6 +82,8 @@ class Model:
         size = self.config.image.image_size
         if images.ndim != 4 or images.shape[1:] != (size, size, 3):
             raise ValueError(f"images must be [n, {size}, {size}, 3], got {list(images.shape)}")
+        if images.dtype != jnp.uint8 and not jnp.issubdtype(images.dtype, jnp.floating):
+            raise ValueError(f"images must be uint8 pixels or preprocessed floats: {images.dtype}")
         return self._encode_image(self.variables, images, normalize=normalize)
 
     def encode_text(self, tokens: Array | np.ndarray, normalize: bool = False) -> Array:

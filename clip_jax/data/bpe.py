@@ -5,6 +5,7 @@ It reads vocabularies and trains none: for one's own captions there is train_sen
 
 import functools
 import gzip
+import hashlib
 import json
 import re
 import zlib
@@ -26,6 +27,9 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 OPENAI_MERGES = 48_894
 """Merges of OpenAI's file that its models use, the first ones; it holds 262,144."""
+
+OPENAI_DIGEST = "f61f2adf497e6f5357c347aeb4646fabe82f341e946de5bdec5d2858e41bef4a"
+"""SHA-256 of these merges, one a line."""
 
 CACHED_WORDS, CACHED_LENGTH = 2**16, 32
 """How many words' ids are kept, and the characters of the longest."""
@@ -165,6 +169,11 @@ class BPETokenizer:
             return [self._special[word]]
         characters = "".join(BYTE_CHARACTERS[byte] for byte in word.encode("utf-8"))
         return [token.id for token in self._model.tokenize(characters)]
+
+    def is_openai(self) -> bool:
+        """Whether the merges are those of OpenAI's models."""
+        lines = "\n".join(f"{left} {right}" for left, right in self.merges)
+        return hashlib.sha256(lines.encode()).hexdigest() == OPENAI_DIGEST
 
     def save(self, directory: Path) -> None:
         """Write the files by which transformers and open_clip's HFTokenizer know a CLIP vocabulary.

@@ -23,7 +23,7 @@ OPENAI_FILES = ("*bpe_simple_vocab*.txt", "*bpe_simple_vocab*.txt.gz")
 
 def has_vocabulary(folder: Path) -> bool:
     """Whether a directory holds a vocabulary."""
-    names = (SENTENCEPIECE, "tokenizer.json", "vocab.json")
+    names = (SENTENCEPIECE, "tokenizer.json", "merges.txt")
     return any((folder / name).is_file() for name in names) or any(
         path.is_file() for pattern in OPENAI_FILES for path in folder.glob(pattern)
     )

@@ -2,7 +2,8 @@
 
 Three convolutions in the stem, an average pool wherever a ResNet has a stride, and attention
 pooling at the end. In each stage, parameters of all blocks but the first are stacked, so that the
-tree is the same whether they are scanned or unrolled.
+tree is the same whether they are scanned or unrolled. Running variances are those of the batch;
+PyTorch multiplies them by n / (n - 1), n being the number of values that a channel has in it.
 """
 
 import functools

@@ -1,8 +1,10 @@
 """Saving and continuing a run, through Orbax."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 
 from clip_jax.training.config import CheckpointConfig
@@ -14,9 +16,11 @@ class Checkpoints:
     """The checkpoints of a workdir. Each is whole or absent; writing goes on in the background."""
 
     def __init__(self, workdir: Path, config: CheckpointConfig):
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=config.keep, cleanup_tmp_directories=True, step_prefix=None
-        )
+        if jax.process_index() == 0:
+            # Orbax would do so in a thread that outlives a run which is refused at once.
+            for unfinished in (workdir / "checkpoints").glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(unfinished, ignore_errors=True)
+        options = ocp.CheckpointManagerOptions(max_to_keep=config.keep, step_prefix=None)
         self._manager = checkpoint_manager(workdir, options)
 
     def latest(self) -> int | None:

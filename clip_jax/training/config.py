@@ -1,6 +1,7 @@
 """What a recipe says: one frozen dataclass, which is also the command line of train.py."""
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,8 +20,8 @@ class DataConfig:
     train: str = "scenes:"
     """Pairs to train on: wds:PATH (a tar, a brace glob, a directory) or scenes: (generated)."""
     tokenizer: str | None = None
-    """SentencePiece .model, OpenAI's merges file or a directory with a vocabulary; by default one
-    is trained on the captions."""
+    """SentencePiece .model, OpenAI's merges file, a directory with a vocabulary or hf://org/name;
+    by default one is trained on the captions."""
     vocab_size: int = 8192
     """Most token ids of a vocabulary that is trained here."""
     augment: Augment = field(default_factory=Augment)
@@ -139,7 +140,7 @@ def check_train_config(config: TrainConfig) -> None:
             raise InputError(
                 f"optimizer.rates: {rule!r} is no regular expression ({error})"
             ) from None
-        if factor < 0:
+        if not 0 <= factor < math.inf:
             raise InputError(f"optimizer.rates: the factor of {rule!r} is negative: {factor}")
     for template in config.data.augment.templates:
         if "{c}" not in template:

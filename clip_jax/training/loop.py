@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -31,9 +32,10 @@ from clip_jax.training.checkpoints import Checkpoints
 from clip_jax.training.config import OPERATIONAL, TrainConfig, check_train_config, flatten_config
 from clip_jax.training.curve import draw_curve
 from clip_jax.training.metrics import StepLogger, write_results
-from clip_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from clip_jax.training.optimizer import check_rates, learning_rate_schedule, make_optimizer
 from clip_jax.training.state import TrainState, abstract_state, init_state, state_from
 from clip_jax.training.step import make_train_step
+from clip_jax.weights.hub import local_vocabulary
 from clip_jax.weights.workdir import TOKENIZER, config_to_json
 
 VOCABULARY_CAPTIONS = 1_000_000
@@ -57,18 +59,14 @@ def train(config: TrainConfig) -> Model:
         if start:
             check_same_recipe(checkpoints.read_run(start), config, source)
             tokenizer = open_tokenizer(workdir / TOKENIZER, config.model.text.context_length)
-        else:
-            given = load_initial(config)
-            tokenizer = make_tokenizer(config, source, given)
-            tokenizer.save(workdir / TOKENIZER)
-        run = Run(config, mesh, workdir, source, tokenizer)
-        if start:
+            run = Run(config, mesh, workdir, source, tokenizer)
             state = checkpoints.restore(start, run.abstract())
         else:
-            state = run.initial_state(given and given.variables)
+            run, state = begin(config, mesh, workdir, source)
         if start < config.steps:
             state = run.loop(start, state, checkpoints)
-    model = Model(run.module.config, state.params, state.batch_stats, tokenizer, run.module.compute)
+    module = run.module
+    model = Model(module.config, state.params, state.batch_stats, run.tokenizer, module.compute)
     if jax.process_index() == 0:
         metrics, evaluation = workdir / "metrics.jsonl", config.evaluation
         draw_curve(metrics, workdir / "loss.png")
@@ -212,12 +210,29 @@ def check_same_recipe(saved: dict[str, Any], config: TrainConfig, source: PairSo
         )
 
 
+def begin(
+    config: TrainConfig, mesh: Mesh, workdir: Path, source: PairSource
+) -> tuple["Run", TrainState]:
+    """A new run, its vocabulary kept in the workdir, and the state it starts from."""
+    given = load_initial(config)
+    tokenizer = make_tokenizer(config, source, given)
+    run = Run(config, mesh, workdir, source, tokenizer)
+    check_rates(run.abstract().params, config.optimizer.rates)
+    shutil.rmtree(workdir / TOKENIZER, ignore_errors=True)  # of a run that never saved
+    tokenizer.save(workdir / TOKENIZER)
+    return run, run.initial_state(given and given.variables)
+
+
 def load_initial(config: TrainConfig) -> Model | None:
     """The model that a run starts from, if the recipe names one; of the recipe's architecture."""
     if config.init_from is None:
         return None
-    tokenizer = config.data.tokenizer
-    given = load(config.init_from, image_size=config.model.image.image_size, tokenizer=tokenizer)
+    given = load(
+        config.init_from,
+        activation=config.model.activation,
+        image_size=config.model.image.image_size,
+        tokenizer=config.data.tokenizer,
+    )
     here, there = flatten_config(config.model), flatten_config(given.config)
     free = ("text.vocab_size", "image.patch_dropout", "image.frozen_statistics")
     differences = [
@@ -227,7 +242,7 @@ def load_initial(config: TrainConfig) -> Model | None:
     ]
     if differences:
         raise InputError(
-            f"{config.init_from}: not the recipe's architecture ({'; '.join(differences[:3])}); "
+            f"{config.init_from}: not the recipe's architecture ({'; '.join(differences)}); "
             "set the recipe's model to that of the weights"
         )
     return given
@@ -245,7 +260,7 @@ def make_tokenizer(
         return given.tokenizer
     length = config.model.text.context_length
     if config.data.tokenizer is not None:
-        return open_tokenizer(Path(config.data.tokenizer), length)
+        return open_tokenizer(local_vocabulary(config.data.tokenizer), length)
     captions = (source.caption(i) for i in spread(len(source), VOCABULARY_CAPTIONS))
     return train_sentencepiece(captions, config.data.vocab_size, length)
 

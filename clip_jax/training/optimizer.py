@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import optax
 
+from clip_jax.errors import InputError
 from clip_jax.parallel.sharding import path_name
 
 Rates = tuple[tuple[str, float], ...]
@@ -59,6 +60,16 @@ def rate_factors(params: Any, rates: Rates) -> Any:
         return next((factor for rule, factor in rates if re.search(rule, name)), 1.0)
 
     return jax.tree_util.tree_map_with_path(factor, params)
+
+
+def check_rates(params: Any, rates: Rates) -> None:
+    """Raise InputError for a rule that is found in no parameter's path: it would do nothing."""
+    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    for rule, _ in rates:
+        if not any(re.search(rule, name) for name in names):
+            raise InputError(
+                f"optimizer.rates: {rule!r} fits no parameter; their paths are such as {names[0]}"
+            )
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:

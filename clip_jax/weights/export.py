@@ -6,7 +6,7 @@ from typing import Any
 
 from safetensors.numpy import save_file
 
-from clip_jax.data.bpe import OPENAI_MERGES, BPETokenizer
+from clip_jax.data.bpe import BPETokenizer
 from clip_jax.data.tokenizers import Tokenizer
 from clip_jax.data.vocabulary import BPE_FILES, SENTENCEPIECE_FILES, files_of, save_vocabulary
 from clip_jax.errors import InputError
@@ -62,8 +62,8 @@ def _as_open_clip(model: Model) -> tuple[str, list[Tensor], dict[str, Any]]:
 
 
 def _is_openai(tokenizer: Tokenizer) -> bool:
-    """Whether a vocabulary is as large as OpenAI's and of its kind."""
-    return isinstance(tokenizer, BPETokenizer) and len(tokenizer.merges) == OPENAI_MERGES
+    """Whether a vocabulary is OpenAI's, which open_clip has built in."""
+    return isinstance(tokenizer, BPETokenizer) and tokenizer.is_openai()
 
 
 def _check_vocabulary(model: Model) -> None:

@@ -11,7 +11,7 @@ from clip_jax.errors import InputError
 from clip_jax.models.config import CLIPConfig, PreprocessConfig, ResNetConfig, TextConfig, ViTConfig
 from clip_jax.weights.fields import Fields, shown
 from clip_jax.weights.layout import Tensor
-from clip_jax.weights.openai import CONVOLUTION, DENSE
+from clip_jax.weights.openai import CONVOLUTION, DENSE, norm_tensors
 
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
@@ -46,9 +46,9 @@ def huggingface_layout(config: CLIPConfig) -> list[Tensor]:
             axes=CONVOLUTION,
         ),
         Tensor(f"{theirs}.embeddings.position_embedding.weight", f"{ours}/position_embedding"),
-        *_norm(f"{theirs}.pre_layrnorm", f"{ours}/norm_pre"),
+        *norm_tensors(f"{theirs}.pre_layrnorm", f"{ours}/norm_pre"),
         *_blocks(theirs, ours, image),
-        *_norm(f"{theirs}.post_layernorm", f"{ours}/norm_post"),
+        *norm_tensors(f"{theirs}.post_layernorm", f"{ours}/norm_post"),
         Tensor("visual_projection.weight", f"{ours}/projection", axes=DENSE),
     ]
     ours, theirs = "params/text", "text_model"
@@ -57,7 +57,7 @@ def huggingface_layout(config: CLIPConfig) -> list[Tensor]:
         Tensor(f"{theirs}.embeddings.token_embedding.weight", f"{ours}/token_embedding"),
         Tensor(f"{theirs}.embeddings.position_embedding.weight", f"{ours}/position_embedding"),
         *_blocks(theirs, ours, text),
-        *_norm(f"{theirs}.final_layer_norm", f"{ours}/norm_final"),
+        *norm_tensors(f"{theirs}.final_layer_norm", f"{ours}/norm_final"),
         Tensor("text_projection.weight", f"{ours}/projection", axes=DENSE),
     ]
 
@@ -175,7 +175,7 @@ def _blocks(theirs: str, ours: str, c: ViTConfig | TextConfig) -> Iterator[Tenso
     for i in range(c.layers):
         block, at = f"{theirs}.encoder.layers.{i}", (i,)
         attention, theirs_attention = f"{ours}/attention", f"{block}.self_attn"
-        yield from _norm(f"{block}.layer_norm1", f"{ours}/attention_norm", at)
+        yield from norm_tensors(f"{block}.layer_norm1", f"{ours}/attention_norm", at)
         for number, name in enumerate(("q_proj", "k_proj", "v_proj")):
             yield Tensor(
                 f"{theirs_attention}.{name}.weight",
@@ -198,16 +198,11 @@ def _blocks(theirs: str, ours: str, c: ViTConfig | TextConfig) -> Iterator[Tenso
             joined=(width, width),
         )
         yield Tensor(f"{theirs_attention}.out_proj.bias", f"{attention}/out_bias", at)
-        yield from _norm(f"{block}.layer_norm2", f"{ours}/mlp_norm", at)
+        yield from norm_tensors(f"{block}.layer_norm2", f"{ours}/mlp_norm", at)
         yield Tensor(f"{block}.mlp.fc1.weight", f"{ours}/mlp/up_kernel", at, axes=DENSE)
         yield Tensor(f"{block}.mlp.fc1.bias", f"{ours}/mlp/up_bias", at)
         yield Tensor(f"{block}.mlp.fc2.weight", f"{ours}/mlp/down_kernel", at, axes=DENSE)
         yield Tensor(f"{block}.mlp.fc2.bias", f"{ours}/mlp/down_bias", at)
-
-
-def _norm(theirs: str, ours: str, at: tuple[int, ...] = ()) -> Iterator[Tensor]:
-    yield Tensor(f"{theirs}.weight", f"{ours}/scale", at)
-    yield Tensor(f"{theirs}.bias", f"{ours}/bias", at)
 
 
 def _tower(top: Fields, name: str) -> Fields:

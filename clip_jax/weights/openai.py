@@ -39,9 +39,9 @@ def _vit(c: ViTConfig) -> Iterator[Tensor]:
     yield Tensor("visual.conv1.weight", f"{ours}/patch_embedding", axes=CONVOLUTION)
     yield Tensor("visual.class_embedding", f"{ours}/class_embedding")
     yield Tensor("visual.positional_embedding", f"{ours}/position_embedding")
-    yield from _norm("visual.ln_pre", f"{ours}/norm_pre")
+    yield from norm_tensors("visual.ln_pre", f"{ours}/norm_pre")
     yield from _blocks("visual.transformer", f"{ours}/transformer/blocks", c)
-    yield from _norm("visual.ln_post", f"{ours}/norm_post")
+    yield from norm_tensors("visual.ln_post", f"{ours}/norm_post")
     yield Tensor("visual.proj", f"{ours}/projection")
 
 
@@ -50,7 +50,7 @@ def _text(c: TextConfig, prefix: str) -> Iterator[Tensor]:
     yield Tensor(f"{prefix}token_embedding.weight", f"{ours}/token_embedding")
     yield Tensor(f"{prefix}positional_embedding", f"{ours}/position_embedding")
     yield from _blocks(f"{prefix}transformer", f"{ours}/transformer/blocks", c)
-    yield from _norm(f"{prefix}ln_final", f"{ours}/norm_final")
+    yield from norm_tensors(f"{prefix}ln_final", f"{ours}/norm_final")
     yield Tensor(f"{prefix}text_projection", f"{ours}/projection")
 
 
@@ -58,7 +58,7 @@ def _blocks(theirs: str, ours: str, c: ViTConfig | TextConfig) -> Iterator[Tenso
     width = c.width
     for i in range(c.layers):
         block, at = f"{theirs}.resblocks.{i}", (i,)
-        yield from _norm(f"{block}.ln_1", f"{ours}/attention_norm", at)
+        yield from norm_tensors(f"{block}.ln_1", f"{ours}/attention_norm", at)
         attention = f"{ours}/attention"
         yield Tensor(
             f"{block}.attn.in_proj_weight",
@@ -76,7 +76,7 @@ def _blocks(theirs: str, ours: str, c: ViTConfig | TextConfig) -> Iterator[Tenso
             joined=(width, width),
         )
         yield Tensor(f"{block}.attn.out_proj.bias", f"{attention}/out_bias", at)
-        yield from _norm(f"{block}.ln_2", f"{ours}/mlp_norm", at)
+        yield from norm_tensors(f"{block}.ln_2", f"{ours}/mlp_norm", at)
         yield Tensor(f"{block}.mlp.c_fc.weight", f"{ours}/mlp/up_kernel", at, axes=DENSE)
         yield Tensor(f"{block}.mlp.c_fc.bias", f"{ours}/mlp/up_bias", at)
         yield Tensor(f"{block}.mlp.c_proj.weight", f"{ours}/mlp/down_kernel", at, axes=DENSE)
@@ -106,7 +106,7 @@ def _bottleneck(theirs: str, ours: str, at: tuple[int, ...]) -> Iterator[Tensor]
 
 def _conv_norm(conv: str, norm: str, ours: str, at: tuple[int, ...] = ()) -> Iterator[Tensor]:
     yield Tensor(f"{conv}.weight", f"params/{ours}/conv/kernel", at, axes=CONVOLUTION)
-    yield from _norm(norm, f"params/{ours}/norm", at)
+    yield from norm_tensors(norm, f"params/{ours}/norm", at)
     yield Tensor(f"{norm}.running_mean", f"batch_stats/{ours}/norm/mean", at)
     yield Tensor(f"{norm}.running_var", f"batch_stats/{ours}/norm/var", at)
 
@@ -126,7 +126,8 @@ def _attention_pool(theirs: str, ours: str, width: int) -> Iterator[Tensor]:
     yield Tensor(f"{theirs}.c_proj.bias", f"{ours}/projection_bias")
 
 
-def _norm(theirs: str, ours: str, at: tuple[int, ...] = ()) -> Iterator[Tensor]:
+def norm_tensors(theirs: str, ours: str, at: tuple[int, ...] = ()) -> Iterator[Tensor]:
+    """Gain and bias of a normalisation."""
     yield Tensor(f"{theirs}.weight", f"{ours}/scale", at)
     yield Tensor(f"{theirs}.bias", f"{ours}/bias", at)
 

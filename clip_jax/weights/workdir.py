@@ -35,7 +35,8 @@ def checkpoint_manager(
 
 def is_workdir(path: Path) -> bool:
     """Whether train.py wrote this directory."""
-    return (path / "checkpoints").is_dir()
+    folder = path / "checkpoints"
+    return folder.is_dir() and not any(folder.glob("*.pt"))  # which open_clip's runs have there
 
 
 def read_model(workdir: Path) -> tuple[CLIPConfig, dict[str, Any]]:

@@ -28,6 +28,16 @@ def test_block_matrices_are_split_over_both_axes(state):
     assert specs["mlp_norm"]["scale"] == P()
 
 
+def test_convolutions_are_split_by_their_outputs():
+    state = abstract_state(CLIP(PRESETS["RN50"]), optax.sgd(1.0), make_mesh(MeshConfig(2, 2, 2)))
+    image = jax.tree.map(lambda leaf: leaf.sharding.spec, state.params["image"])
+    assert image["stage1_first"]["expand"]["conv"]["kernel"] == P(None, None, None, "fsdp")
+    assert image["stage3_rest"]["spatial"]["conv"]["kernel"] == P(None, None, None, None, "fsdp")
+    assert image["stage3_rest"]["spatial"]["norm"]["scale"] == P()
+    assert image["attention_pool"]["qkv_kernel"] == P("fsdp", None, "tensor", None)
+    assert image["attention_pool"]["projection"] == P(None, "fsdp")
+
+
 def test_moments_lie_where_their_parameters_do(state):
     adam = state.opt_state[0]
     for moments in (adam.mu, adam.nu):

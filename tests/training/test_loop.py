@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 
 import jax
@@ -131,25 +132,31 @@ def test_the_vocabulary_is_kept_or_taken_from_a_file(finished, tmp_path):
     assert kept.read_bytes() == vocabulary.read_bytes()
 
 
-def test_a_run_starts_from_weights_at_another_size_with_a_locked_tower(finished, tmp_path):
-    """One step of LiT from a finished run, at twice its resolution, with its vocabulary."""
-    workdir, before = finished
+def test_a_run_starts_from_weights_at_another_size_with_a_locked_tower(
+    finished, tmp_path, monkeypatch
+):
+    """LiT from a finished run, at twice its resolution, with its vocabulary."""
+    before, weights = finished[1], tmp_path / "weights"
+    shutil.copytree(finished[0], weights)
+    given = clip_jax.load(weights, image_size=32)
+    assert given.params["image"]["position_embedding"].shape == (17, 16)
+    workdir = tmp_path / "work"
+    (workdir / "tokenizer").mkdir(parents=True)
+    (workdir / "tokenizer" / "vocab.json").write_text("of a run that never saved")
     larger = dataclasses.replace(RECIPE.model.image, image_size=32)
     changes = {
-        "init_from": str(workdir),
+        "init_from": str(weights),
         "model": dataclasses.replace(RECIPE.model, image=larger),
         "optimizer": OptimizerConfig(1e-2, warmup_steps=0, rates=(("^image/", 0.0),)),
-        "steps": 1,
+        "steps": 2,
     }
-    after = train(recipe(tmp_path, **changes))
-    vocabularies = [path / "tokenizer" / "tokenizer.model" for path in (workdir, tmp_path)]
-    assert vocabularies[0].read_bytes() == vocabularies[1].read_bytes()
-    given = clip_jax.load(workdir, image_size=32)
-    assert given.params["image"]["position_embedding"].shape == (17, 16)
+    train_interrupted(monkeypatch, recipe(workdir, **changes), 1)
+    assert [path.name for path in (workdir / "tokenizer").iterdir()] == ["tokenizer.model"]
+    shutil.rmtree(weights)  # continuing needs them no more: they are in the checkpoint
+    after = train(recipe(workdir, **changes))
+    assert after.tokenizer.model == given.tokenizer.model
     jax.tree.map(np.testing.assert_array_equal, after.params["image"], given.params["image"])
     assert (after.params["text"]["projection"] != before.params["text"]["projection"]).any()
-    # Continuing needs the weights no more: they are in the checkpoint.
-    train(recipe(tmp_path, **changes | {"init_from": str(workdir)}))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +167,8 @@ def test_a_run_starts_from_weights_at_another_size_with_a_locked_tower(finished,
             {"model": dataclasses.replace(RECIPE.model, embed_dim=8)},
             "not the recipe's architecture .embed_dim 16 there, 8 here",
         ),
-        ({"model": dataclasses.replace(RECIPE.model, activation="gelu")}, "activation quick_gelu"),
+        ({"model": dataclasses.replace(RECIPE.model, activation="gelu")}, "with quick_gelu, not"),
+        ({"optimizer": OptimizerConfig(1e-2, 2, rates=(("^img/", 0.0),))}, "'.img/' fits no param"),
         ({"optimizer": OptimizerConfig(1e-2, 2, rates=(("(", 0.0),))}, "'.' is no regular expr"),
         ({"optimizer": OptimizerConfig(1e-2, 2, rates=(("a", -1.0),))}, "'a' is negative"),
     ],

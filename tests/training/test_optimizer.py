@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from clip_jax.models.clip import CLIP, init_variables
 from clip_jax.models.presets import PRESETS
@@ -18,16 +19,17 @@ from clip_jax.training.optimizer import (
 )
 
 
-def test_matrices_decay_and_nothing_else():
+@pytest.mark.parametrize("name", ["ViT-tiny", "RN-tiny"])
+def test_matrices_decay_and_nothing_else(name):
     """As open_clip decides, by the number of axes: without our leading layer axis."""
-    model = CLIP(PRESETS["ViT-tiny"])
+    model = CLIP(PRESETS[name])
     params = jax.eval_shape(partial(init_variables, model), jax.random.key(0))["params"]
     leaves = jax.tree_util.tree_leaves_with_path(params)
     mask = jax.tree.leaves(decay_mask(params))
     biases = ("qkv_bias",)  # [3, heads, head_size], a vector in PyTorch
     for (path, leaf), decays in zip(leaves, mask, strict=True):
         name = path_name(path)
-        axes = leaf.ndim - ("blocks" in name)
+        axes = leaf.ndim - ("blocks" in name or "_rest" in name)
         assert decays == (axes >= 2 and not name.endswith(biases)), name
 
 

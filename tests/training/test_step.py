@@ -145,6 +145,22 @@ def test_a_frozen_tower_stays_as_it_is():
     assert not any("/image/" in name for name in moments)
 
 
+def test_every_step_draws_other_patches():
+    """At a learning rate of 0, one batch gives another loss at the next step, the same again."""
+    image = dataclasses.replace(CONFIG.image, patch_dropout=0.5)
+    model, mesh = CLIP(dataclasses.replace(CONFIG, image=image)), make_mesh(MeshConfig(8))
+    optimizer = optax.set_to_zero()
+    step = make_train_step(model, optimizer, optax.constant_schedule(0.0), mesh)
+    inputs, values = put_batch(batch(0), mesh), []
+    for _ in range(2):
+        state = init_state(model, optimizer, mesh, seed=0)
+        for _ in range(2):
+            state, metrics = step(state, inputs)
+            values.append(float(metrics["loss"]))
+    assert values[0] != values[1]
+    assert values[:2] == values[2:]
+
+
 def test_old_state_is_given_up_and_the_new_one_stays_in_place():
     mesh = make_mesh(MeshConfig(2, 2, 2))
     _, state, step = setup(mesh)

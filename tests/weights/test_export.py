@@ -129,7 +129,15 @@ def test_open_clip_is_told_to_read_a_vocabulary_unless_it_is_openai_s(tmp_path, 
     letters = list(BYTE_CHARACTERS.values())
     pairs = [(a, b) for a in letters for b in letters][:OPENAI_MERGES]
     model = random_model(BPETokenizer(pairs, 12))
-    assert "hf_tokenizer_name" not in text_cfg(model, tmp_path / "as large")
+    assert text_cfg(model, tmp_path / "as large")["hf_tokenizer_name"]
+
+
+def test_openai_s_own_vocabulary_is_known(tmp_path):
+    merges = Path("../shared/data/bpe/bpe_simple_vocab_16e6.txt.gz")
+    if not merges.exists():
+        pytest.skip(f"needs {merges}")
+    model = random_model(BPETokenizer.from_merges(merges, 12))
+    assert "hf_tokenizer_name" not in text_cfg(model, tmp_path / "openai")
 
 
 def test_hugging_face_s_ids_are_those_of_the_vocabulary(tmp_path, models):

@@ -1,0 +1,63 @@
+"""A workdir's checkpoint read as a model: parameters and running statistics, without the rest."""
+
+import contextlib
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from clip_jax.errors import InputError
+from clip_jax.models.clip import CLIP
+from clip_jax.models.presets import PRESETS
+from clip_jax.parallel.mesh import MeshConfig, make_mesh
+from clip_jax.training.checkpoints import Checkpoints
+from clip_jax.training.config import CheckpointConfig
+from clip_jax.training.state import abstract_state
+from clip_jax.weights.workdir import config_from_json, config_to_json, is_workdir, read_model
+
+
+def save(workdir: Path, name: str):
+    """A checkpoint of made-up numbers, written on 8 devices; its state."""
+    mesh, rng = make_mesh(MeshConfig(2, 2, 2)), np.random.default_rng(0)
+    state = jax.tree.map(
+        lambda leaf: jax.device_put(rng.normal(size=leaf.shape).astype(leaf.dtype), leaf.sharding),
+        abstract_state(CLIP(PRESETS[name]), optax.adamw(1e-3), mesh),
+    )
+    with contextlib.closing(Checkpoints(workdir, CheckpointConfig())) as checkpoints:
+        checkpoints.save(3, state, {"model": config_to_json(PRESETS[name])})
+    return state
+
+
+@pytest.mark.parametrize("name", ["ViT-tiny", "RN-tiny"])
+def test_a_model_is_read_on_one_device(tmp_path, name):
+    state = save(tmp_path, name)
+    config, variables = read_model(tmp_path)
+    assert config == PRESETS[name]
+    jax.tree.map(np.testing.assert_array_equal, variables["params"], state.params)
+    jax.tree.map(np.testing.assert_array_equal, variables["batch_stats"], state.batch_stats)
+    assert bool(variables["batch_stats"]) == (name == "RN-tiny")
+    assert all(len(leaf.devices()) == 1 for leaf in jax.tree.leaves(variables))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_architectures_survive_json(name):
+    assert config_from_json(config_to_json(PRESETS[name])) == PRESETS[name]
+
+
+def test_what_is_no_workdir(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    assert is_workdir(tmp_path)
+    with pytest.raises(InputError, match="holds no finished checkpoint yet"):
+        read_model(tmp_path)
+    (tmp_path / "checkpoints" / "epoch_1.pt").write_bytes(b"")  # a run of open_clip
+    assert not is_workdir(tmp_path)
+
+
+def test_an_unfinished_checkpoint_is_cleared_away(tmp_path):
+    unfinished = tmp_path / "checkpoints" / "7.orbax-checkpoint-tmp-123"
+    unfinished.mkdir(parents=True)
+    with contextlib.closing(Checkpoints(tmp_path, CheckpointConfig())) as checkpoints:
+        assert not unfinished.exists()
+        assert checkpoints.latest() is None
