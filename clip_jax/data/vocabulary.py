@@ -23,10 +23,10 @@ OPENAI_FILES = ("*bpe_simple_vocab*.txt", "*bpe_simple_vocab*.txt.gz")
 
 def has_vocabulary(folder: Path) -> bool:
     """Whether a directory holds a vocabulary."""
-    names = (SENTENCEPIECE, "tokenizer.json", "merges.txt")
-    return any((folder / name).is_file() for name in names) or any(
-        path.is_file() for pattern in OPENAI_FILES for path in folder.glob(pattern)
-    )
+    openai = [path.name for pattern in OPENAI_FILES for path in folder.glob(pattern)]
+    sets = [{SENTENCEPIECE}, {"tokenizer.json"}, {"vocab.json", "merges.txt"}]
+    sets += [{name} for name in openai]
+    return any(all((folder / name).is_file() for name in names) for names in sets)
 
 
 def open_tokenizer(path: Path, context_length: int) -> Tokenizer:

@@ -111,7 +111,6 @@ def test_openai_s_own_vocabulary():
         ("tokenizer.model", b"", "tokenizer.model: not a SentencePiece model"),
         ("tokenizer.model", b"{}", "tokenizer.model: not a SentencePiece model"),
         ("tokenizer.json", b"{", "tokenizer.json: not a JSON object"),
-        ("vocab.json", b"{}", "no vocabulary here"),
         ("bpe_simple_vocab_16e6.txt.gz", b"\x1f\x8b", "damaged, or not compressed"),
     ],
 )
@@ -214,3 +213,9 @@ def test_a_sentencepiece_model_of_our_kind_but_another_normalisation(tmp_path):
     for text in (*CAPTIONS[:4], "UPPER lower"):
         text = text.replace("&", "+")
         assert transformers_ids(tmp_path, text) == our_ids(tokenizer, text)
+
+
+@pytest.mark.parametrize("name", ["vocab.json", "merges.txt"])
+def test_half_of_a_pair_of_files_is_no_vocabulary(tmp_path, name):
+    (tmp_path / name).write_text("{}")
+    assert not has_vocabulary(tmp_path)
