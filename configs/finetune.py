@@ -3,7 +3,8 @@
 A released CLIP is destroyed by the learning rate it was trained with: the default here is fifty
 times smaller, with little decay. Where pairs are few, train the text tower alone (LiT):
 --optimizer.rates '^image/' 0, or let the image tower move slowly: --optimizer.rates '^image/' 0.1.
-Another model needs its own architecture: config.model is that of the weights.
+Another model needs its own architecture: config.model is that of the weights. A ResNet should keep
+its running statistics: --model.image.frozen-statistics.
 Give the data: --data.train wds:PATH; look at a zero-shot set before and after:
 --evaluation.zeroshot wds:PATH.
 """
