@@ -1,4 +1,6 @@
-"""The sharded loss against a float64 reference: values and all gradients, on 1 to 8 devices."""
+"""The contrastive loss against float64: values, all gradients, 1 to 8 devices; and its memory."""
+
+import re
 
 import jax
 import jax.numpy as jnp
@@ -6,13 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pairs import random_pairs, relative, separated_pairs
 
-from clip_jax.losses import contrastive_loss, contrastive_loss_reference
+from clip_jax.losses import contrastive_loss, contrastive_loss_reference, tiles
 from clip_jax.parallel.mesh import MeshConfig, make_mesh
-
-
-def unit(x):
-    return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
 def float64_loss_and_gradients(image, text, scale):
@@ -41,62 +40,82 @@ def softmax(x, axis):
     return np.exp(log_softmax(x, axis))
 
 
-def pairs(count, width, noise, seed=0):
-    rng = np.random.default_rng(seed)
-    image = unit(rng.normal(size=(count, width)))
-    return image.astype(np.float32), unit(image + noise * rng.normal(size=image.shape)).astype(
-        np.float32
+def value_and_gradients(mesh):
+    return jax.jit(
+        jax.value_and_grad(lambda *inputs: contrastive_loss(*inputs, mesh=mesh), (0, 1, 2))
     )
 
 
 def evaluate(image, text, scale, devices, shape=None):
     mesh = make_mesh(shape or MeshConfig(), jax.devices()[:devices])
-
-    def loss(*inputs):
-        return contrastive_loss(*inputs, mesh=mesh)
-
-    inputs = jnp.asarray(image), jnp.asarray(text), jnp.float32(scale)
-    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))(*inputs)
+    return value_and_gradients(mesh)(jnp.asarray(image), jnp.asarray(text), jnp.float32(scale))
 
 
-def relative(actual, expected):
-    return np.linalg.norm(np.asarray(actual) - expected) / np.linalg.norm(expected)
+def check(actual, image, text, scale, bound):
+    loss, gradients = actual
+    expected, expected_gradients = float64_loss_and_gradients(image, text, scale)
+    assert relative(loss, expected) < bound
+    for gradient, wanted in zip(gradients, expected_gradients, strict=True):
+        assert relative(gradient, wanted) < bound
 
 
 @pytest.mark.parametrize("devices", [1, 2, 4, 8])
 @pytest.mark.parametrize("scale", [14.0, 100.0])
 def test_value_and_gradients_equal_float64(devices, scale):
-    image, text = pairs(64, 32, noise=0.3)
+    image, text = random_pairs(64, 32, noise=0.3)
     image[1], text[1], text[9] = image[0], text[0], text[0]  # duplicates
-    loss, gradients = evaluate(image, text, scale, devices)
-    expected, expected_gradients = float64_loss_and_gradients(image, text, scale)
-    assert relative(loss, expected) < 1e-5
-    for actual, wanted in zip(gradients, expected_gradients, strict=True):
-        assert relative(actual, wanted) < 1e-5
+    check(evaluate(image, text, scale, devices), image, text, scale, 1e-5)
 
 
 @pytest.mark.parametrize("shape", [MeshConfig(2, 4, 1), MeshConfig(2, 2, 2), MeshConfig(1, 8, 1)])
 def test_every_mesh_gives_the_same(shape):
-    image, text = pairs(32, 16, noise=0.5)
-    loss, gradients = evaluate(image, text, 30.0, 8, shape)
-    expected, expected_gradients = float64_loss_and_gradients(image, text, 30.0)
-    assert relative(loss, expected) < 1e-5
-    for actual, wanted in zip(gradients, expected_gradients, strict=True):
-        assert relative(actual, wanted) < 1e-5
+    image, text = random_pairs(32, 16, noise=0.5)
+    check(evaluate(image, text, 30.0, 8, shape), image, text, 30.0, 1e-5)
 
 
-def test_nearly_separated_pairs_keep_their_precision():
+@pytest.mark.parametrize("rows", [1, 3, 4, 7])
+@pytest.mark.parametrize("devices", [1, 4])
+def test_tiles_need_not_divide_the_batch(rows, devices, monkeypatch):
+    """40 or 10 rows a device: whole tiles, a last one partly filled, single rows."""
+    monkeypatch.setattr(tiles, "TILE_ROWS", rows)
+    image, text = random_pairs(40, 16, noise=0.4)
+    check(evaluate(image, text, 50.0, devices), image, text, 50.0, 1e-5)
+
+
+@pytest.mark.parametrize("devices", [1, 2, 8])
+def test_without_a_mesh_and_with_one_pair_a_device(devices):
+    image, text = random_pairs(max(devices, 2), 8, noise=1.0)
+    check(value_and_gradients(None)(image, text, 14.0), image, text, 14.0, 1e-5)
+    check(evaluate(image, text, 14.0, devices), image, text, 14.0, 1e-5)
+
+
+@pytest.mark.parametrize(("scale", "cosine"), [(22.0, 0.2), (100.0, 0.82)])
+@pytest.mark.parametrize("devices", [1, 8])
+def test_nearly_separated_pairs_keep_their_precision(scale, cosine, devices):
     """At a loss of 1e-6, logsumexp minus the diagonal is all rounding; this form is not."""
-    image, text = pairs(64, 48, noise=0.0)
-    image = unit(image * 0.05 + np.eye(64, 48)[np.arange(64) % 48]).astype(np.float32)
-    text = image.copy()
-    image[48:], text[48:] = -image[48:], -text[48:]
-    loss, gradients = evaluate(image, text, 22.0, 8)
-    expected, expected_gradients = float64_loss_and_gradients(image, text, 22.0)
-    assert expected < 1e-5
-    assert relative(loss, expected) < 1e-4
-    for actual, wanted in zip(gradients, expected_gradients, strict=True):
-        assert relative(actual, wanted) < 1e-4
+    image, text = separated_pairs(64, 80, cosine)
+    assert 1e-8 < float64_loss_and_gradients(image, text, scale)[0] < 1e-5
+    check(evaluate(image, text, scale, devices), image, text, scale, 1e-4)
+
+
+def test_opposite_pairs_do_not_overflow():
+    """Every positive at cosine -1 and scale 100: the largest loss there is."""
+    image, _ = random_pairs(16, 8, noise=0.0)
+    check(evaluate(image, -image, 100.0, 4), image, -image, 100.0, 1e-5)
+
+
+def test_bfloat16_inputs_lose_only_their_own_rounding():
+    """Inside it is float32: the value is exact for them, gradients are rounded at the end."""
+    image, text = (jnp.asarray(x, jnp.bfloat16) for x in random_pairs(64, 32, noise=0.3))
+    loss, gradients = evaluate(image, text, 100.0, 4)
+    rounded = np.asarray(image, np.float32), np.asarray(text, np.float32)
+    expected, expected_gradients = float64_loss_and_gradients(*rounded, 100.0)
+    assert loss.dtype == jnp.float32
+    assert relative(loss, expected) < 1e-5
+    for gradient, wanted in zip(gradients[:2], expected_gradients[:2], strict=True):
+        assert gradient.dtype == jnp.bfloat16
+        assert relative(gradient, wanted) < 2**-8
+    assert relative(gradients[2], expected_gradients[2]) < 1e-5
 
 
 @settings(max_examples=30, deadline=None)
@@ -108,7 +127,7 @@ def test_nearly_separated_pairs_keep_their_precision():
     seed=st.integers(0, 1000),
 )
 def test_sharded_equals_reference(count, width, noise, scale, seed):
-    image, text = pairs(count, width, noise, seed)
+    image, text = random_pairs(count, width, noise, seed)
     loss, _ = evaluate(image, text, scale, 4)
     with jax.default_matmul_precision("highest"):
         reference = contrastive_loss_reference(image, text, scale)
@@ -116,21 +135,38 @@ def test_sharded_equals_reference(count, width, noise, scale, seed):
 
 
 def test_reference_equals_float64():
-    image, text = pairs(20, 8, noise=1.0)
+    image, text = random_pairs(20, 8, noise=1.0)
     expected, _ = float64_loss_and_gradients(image, text, 20.0)
     assert relative(contrastive_loss_reference(image, text, 20.0), expected) < 1e-5
 
 
-def test_each_device_computes_only_its_rows():
-    """No array of N x N exists on a device, and nothing but embeddings is gathered."""
-    count, width = 256, 16
-    mesh = make_mesh(MeshConfig(), jax.devices()[:8])
+def compiled(count, width, devices):
     inputs = [jax.ShapeDtypeStruct((count, width), jnp.float32)] * 2
     scale = jax.ShapeDtypeStruct((), jnp.float32)
-    gradient = jax.grad(lambda *inputs: contrastive_loss(*inputs, mesh=mesh), argnums=(0, 1))
-    text = jax.jit(gradient).lower(*inputs, scale).compile().as_text()
-    assert f"[{count // 8},{count}]" in text
-    assert f"[{count},{count}]" not in text
+    mesh = make_mesh(MeshConfig(), jax.devices()[:devices])
+    return value_and_gradients(mesh).lower(*inputs, scale).compile()
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_no_array_is_larger_than_a_tile(devices):
+    count, width = 4096, 16
+    shapes = re.findall(r"\[([\d,]+)\]", compiled(count, width, devices).as_text())
+    largest = max(np.prod([int(size) for size in shape.split(",")]) for shape in shapes)
+    assert largest <= tiles.TILE_ROWS * count
+
+
+def test_32768_pairs_fit_in_350_megabytes():
+    """Beyond the inputs, gradients included; written plainly it takes 17.2 GB."""
+    memory = compiled(32_768, 512, 1).memory_analysis()
+    assert memory.temp_size_in_bytes + memory.output_size_in_bytes < 350e6
+
+
+def test_the_embeddings_of_one_side_are_gathered_once():
+    text = compiled(256, 16, 8).as_text()
+    gathered = re.findall(r"= \(?f32\[([\d,]+)\][^\n]*? all-gather(?:-start)?\(", text)
+    assert gathered == ["256,16"]
+    scattered = re.findall(r" reduce-scatter(?:-start)?\(", text)
+    assert len(scattered) == 1
 
 
 @pytest.mark.parametrize("shapes", [((1, 4), (1, 4)), ((4, 3), (4, 2)), ((4,), (4,))])
