@@ -47,25 +47,37 @@ class CLIP(nn.Module):
         else:
             self.image = ViT(c.image, c.embed_dim, c.activation, self.compute)
         self.text = TextTransformer(c.text, c.embed_dim, c.activation, self.compute)
-        self.logit_scale = self.param("logit_scale", init.constant(math.log(1 / 0.07)), ())
+        log_scale = math.log(c.initial_logit_scale)
+        self.logit_scale = self.param("logit_scale", init.constant(log_scale), ())
+        if c.initial_logit_bias is not None:
+            self.logit_bias = self.param("logit_bias", init.constant(c.initial_logit_bias), ())
 
     def __call__(
-        self, images: Array, tokens: Array, train: bool = False
+        self, images: Array, tokens: Array, train: bool = False, kept: Array | None = None
     ) -> tuple[Array, Array, Array]:
         """Unit embeddings [B, embed_dim] float32 of images and of texts, and exp(t), a scalar."""
-        image = self.encode_image(images, normalize=True, train=train)
+        image = self.encode_image(images, normalize=True, train=train, kept=kept)
         text = self.encode_text(tokens, normalize=True)
         return image, text, jnp.exp(self.logit_scale)
 
-    def encode_image(self, images: Array, normalize: bool = False, train: bool = False) -> Array:
+    def encode_image(
+        self,
+        images: Array,
+        normalize: bool = False,
+        train: bool = False,
+        kept: Array | None = None,
+    ) -> Array:
         """[B, size, size, 3] -> [B, embed_dim] float32.
 
         uint8 images are pixels and are standardised here, on the device; float images already are.
-        train: batch normalisation by the batch's own statistics.
+        train: a ResNet normalises by the batch's own statistics. kept: the patches that a ViT reads
+        of each image, [B, K] int (vit.draw_patches); by default all.
         """
         if images.dtype == jnp.uint8:
             images = standardize(images, self.config.preprocess)
-        return finish(self.image(images, train), normalize)
+        resnet = isinstance(self.config.image, ResNetConfig)
+        features = self.image(images, train) if resnet else self.image(images, kept)
+        return finish(features, normalize)
 
     def encode_text(self, tokens: Array, normalize: bool = False) -> Array:
         """Token ids [B, T] int, T at most the context length -> [B, embed_dim] float32."""

@@ -85,6 +85,10 @@ class CLIPConfig:
     """MLP activation. OpenAI trained with QuickGELU; exact GELU on its weights costs 2.7 points."""
     preprocess: PreprocessConfig = PreprocessConfig()
     """Preprocessing of images."""
+    initial_logit_scale: float = 1 / 0.07
+    """exp(t), by which cosines are multiplied, before training (SigLIP: 10)."""
+    initial_logit_bias: float | None = None
+    """What is added to the logits, before training (SigLIP: -10); none for a contrastive model."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,10 @@ def check_config(config: CLIPConfig) -> None:
     for name, size in sizes.items():
         if name not in NOT_SIZES and min(size if isinstance(size, tuple) else (size,)) < 1:
             raise ValueError(f"model.{name} must be at least 1, got {size}")
+    if not 1 <= config.initial_logit_scale <= 100:
+        raise ValueError(
+            f"model.initial_logit_scale must be in [1, 100], got {config.initial_logit_scale}"
+        )
     if isinstance(image, ResNetConfig):
         _check_resnet(image)
     else:

@@ -20,10 +20,10 @@ class ViT(nn.Module):
     compute: Compute
 
     @nn.compact
-    def __call__(self, images: Array, train: bool = False) -> Array:
+    def __call__(self, images: Array, kept: Array | None = None) -> Array:
         """Standardised images [B, size, size, 3] float -> [B, embed_dim] in the compute dtype.
 
-        train: leave out patches at random, by the random stream "dropout", if the config says so.
+        kept: the patches of each image that are read, [B, K] int (draw_patches); by default all.
         """
         c, dtype = self.config, jnp.dtype(self.compute.dtype)
         patch_values = c.patch_size * c.patch_size * 3
@@ -39,8 +39,7 @@ class ViT(nn.Module):
         # A convolution whose stride is its kernel is one matrix product over cut-out patches.
         patches = cut_patches(images.astype(dtype), c.patch_size)
         places = positions[1:].astype(dtype)
-        if train and c.patch_dropout:
-            kept = self.draw_patches(*patches.shape[:2])
+        if kept is not None:
             patches, places = jnp.take_along_axis(patches, kept[..., None], axis=1), places[kept]
         x = patches @ kernel.reshape(patch_values, c.width).astype(dtype) + places
         first = (class_embedding + positions[0]).astype(dtype)
@@ -57,11 +56,12 @@ class ViT(nn.Module):
         )(x, read=jnp.zeros(len(x), jnp.int32))
         return LayerNorm(name="norm_post")(x) @ projection.astype(dtype)
 
-    def draw_patches(self, batch: int, patches: int) -> Array:
-        """Indices of the patches that are kept, at least one of each image: [B, kept] int."""
-        kept = max(1, round(patches * (1 - self.config.patch_dropout)))
-        order = jax.random.uniform(self.make_rng("dropout"), (batch, patches))
-        return jax.lax.top_k(order, kept)[1]
+
+def draw_patches(key: Array, batch: int, config: ViTConfig) -> Array:
+    """The patches kept of each image under config.patch_dropout, at least one: [batch, K] int."""
+    patches = (config.image_size // config.patch_size) ** 2
+    kept = max(1, round(patches * (1 - config.patch_dropout)))
+    return jax.lax.top_k(jax.random.uniform(key, (batch, patches)), kept)[1]
 
 
 def cut_patches(images: Array, size: int) -> Array:

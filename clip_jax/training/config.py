@@ -4,11 +4,11 @@ import dataclasses
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from clip_jax.data.augment import Augment
 from clip_jax.errors import InputError
-from clip_jax.models.config import CLIPConfig, Compute, check_config
+from clip_jax.models.config import CLIPConfig, Compute, ResNetConfig, check_config
 from clip_jax.parallel.mesh import MeshConfig
 from clip_jax.training.optimizer import OptimizerConfig
 
@@ -65,8 +65,14 @@ class TrainConfig:
     """Optimizer and schedule."""
     steps: int = 1000
     """Updates in the whole run; the learning rate reaches 0 at the last."""
+    objective: Literal["contrastive", "sigmoid"] = "contrastive"
+    """What is minimised: CLIP's symmetric cross-entropy, or SigLIP's loss, which needs
+    model.initial_logit_bias."""
     batch_size: int = 256
     """Pairs an update, over all devices and processes."""
+    micro_batch: int | None = None
+    """Pairs that a device embeds at once, if not its whole share of the batch: less memory for the
+    same update, at the price of one more forward pass."""
     seed: int = 0
     """Seed of initialisation, order and crops."""
     workdir: str = "runs/default"
@@ -87,6 +93,7 @@ class TrainConfig:
 OPERATIONAL = (
     "workdir",
     "mesh.",
+    "micro_batch",
     "compute.attention",
     "compute.unroll",
     "compute.remat",
@@ -104,8 +111,10 @@ def check_train_config(config: TrainConfig) -> None:
         check_config(config.model)
     except ValueError as error:
         raise InputError(str(error)) from None
+    check_objective(config)
     positive = {
         "steps": config.steps,
+        "micro_batch": 1 if config.micro_batch is None else config.micro_batch,
         "checkpoint.every": config.checkpoint.every,
         "checkpoint.keep": config.checkpoint.keep,
         "log_every": config.log_every,
@@ -149,6 +158,27 @@ def check_train_config(config: TrainConfig) -> None:
         raise InputError(
             f"optimizer.warmup_steps {config.optimizer.warmup_steps} leaves nothing of "
             f"{config.steps} steps; set --optimizer.warmup-steps lower"
+        )
+
+
+def check_objective(config: TrainConfig) -> None:
+    """Raise InputError if the objective does not go with the model."""
+    bias, image = config.model.initial_logit_bias, config.model.image
+    if config.objective == "sigmoid" and bias is None:
+        raise InputError(
+            "objective sigmoid adds a bias to the logits; set --model.initial-logit-bias -10 and "
+            "--model.initial-logit-scale 10, as SigLIP does"
+        )
+    if config.objective == "contrastive" and bias is not None:
+        raise InputError(
+            "model.initial_logit_bias is for --objective sigmoid; a contrastive loss does not "
+            "depend on it"
+        )
+    resnet = isinstance(image, ResNetConfig) and not image.frozen_statistics
+    if config.micro_batch is not None and resnet:
+        raise InputError(
+            "micro_batch would normalise a ResNet by each part's statistics instead of the "
+            "batch's; leave it out, or set --model.image.frozen-statistics"
         )
 
 

@@ -132,7 +132,14 @@ class Run:
         config = self.config
         schedule = learning_rate_schedule(config.optimizer, config.steps)
         train_step = make_train_step(
-            self.module, self.optimizer, schedule, self.mesh, config.seed, config.optimizer.rates
+            self.module,
+            self.optimizer,
+            schedule,
+            self.mesh,
+            seed=config.seed,
+            rates=config.optimizer.rates,
+            objective=config.objective,
+            micro_batch=config.micro_batch,
         )
         batches = self.batches(start)
         with StepLogger(self.workdir, start, config) as logger, stop_on_interrupt() as stopping:
@@ -172,13 +179,20 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
 
 
 def check_batch(config: TrainConfig, mesh: Mesh) -> None:
-    """Refuse a batch that the mesh does not divide."""
+    """Refuse a batch that the mesh does not divide, and a share that micro-batches do not."""
     shards = batch_shards(mesh)
     if config.batch_size % shards:
         below = config.batch_size // shards * shards
         raise InputError(
             f"batch_size {config.batch_size} is not divisible by the {shards} parts into which "
             f"the mesh splits it; set --batch-size {below or shards} or --mesh.tensor"
+        )
+    share = config.batch_size // shards
+    if config.micro_batch is not None and share % config.micro_batch:
+        fitting = max(n for n in range(1, min(config.micro_batch, share) + 1) if share % n == 0)
+        raise InputError(
+            f"micro_batch {config.micro_batch} does not divide a device's share of the batch, "
+            f"{share}; set --micro-batch {fitting}"
         )
 
 
@@ -234,7 +248,12 @@ def load_initial(config: TrainConfig) -> Model | None:
         tokenizer=config.data.tokenizer,
     )
     here, there = flatten_config(config.model), flatten_config(given.config)
-    free = ("text.vocab_size", "image.patch_dropout", "image.frozen_statistics")
+    free = (
+        "text.vocab_size",
+        "image.patch_dropout",
+        "image.frozen_statistics",
+        "initial_logit_scale",
+    )
     differences = [
         f"{name} {there.get(name)} there, {here.get(name)} here"
         for name in sorted(here.keys() | there.keys())

@@ -9,13 +9,17 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from clip_jax.losses import contrastive_loss
 from clip_jax.models.clip import CLIP
+from clip_jax.models.config import ResNetConfig
+from clip_jax.models.vit import draw_patches
 from clip_jax.parallel.mesh import batch_sharding
+from clip_jax.training.micro_batches import in_micro_batches
+from clip_jax.training.objectives import OBJECTIVES
 from clip_jax.training.optimizer import Rates, rate_factors
 from clip_jax.training.state import TrainState, abstract_state
 
-Step = Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]
+Batch = dict[str, jax.Array]
+Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 
 MAX_LOG_SCALE = math.log(100)
 
@@ -25,39 +29,48 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     mesh: Mesh,
+    *,
     seed: int = 0,
     rates: Rates = (),
+    objective: str = "contrastive",
+    micro_batch: int | None = None,
 ) -> Step:
     """A jitted (state, batch) -> (state, metrics) on the mesh; the old state is given up.
 
     batch: {"images": uint8 [N, size, size, 3], "tokens": int32 [N, T]}, N the global batch, sharded
     over the data axes; T may differ from call to call, each new one being compiled once.
-    seed: of what is drawn in the towers (patch dropout), anew for every step.
+    seed: of what is drawn in training (patch dropout), anew for every step.
     rates: those of OptimizerConfig; what they freeze costs no backward pass, and an image tower
     that is frozen altogether runs as in evaluation.
+    objective: a name in OBJECTIVES.
+    micro_batch: pairs that a device embeds at once, dividing its share of the batch; by default all
+    of them. The update is the same; a ResNet's statistics must be frozen for that.
     """
+    target = abstract_state(model, optimizer, mesh)
+    factors = rate_factors(target.params, rates)
+    loss_function = OBJECTIVES[objective]
 
-    apply: Callable[..., Any] = model.apply
-
-    def loss_of(
-        params: Any, state: TrainState, batch: dict[str, jax.Array]
-    ) -> tuple[jax.Array, Any]:
-        factors = rate_factors(params, rates)
-        params = jax.tree.map(lambda p, f: p if f else jax.lax.stop_gradient(p), params, factors)
-        (image, text, scale), updated = apply(
-            {"params": params, "batch_stats": state.batch_stats},
-            batch["images"],
-            batch["tokens"],
-            train=any(jax.tree.leaves(factors["image"])),
-            mutable="batch_stats",
-            rngs={"dropout": jax.random.fold_in(jax.random.key(seed), state.step)},
+    def embed(variables: Any, batch: Batch) -> tuple[jax.Array, jax.Array, Any]:
+        apply: Callable[..., Any] = model.apply
+        (image, text, _), updated = apply(
+            variables, **batch, train=any(jax.tree.leaves(factors["image"])), mutable="batch_stats"
         )
-        loss = contrastive_loss(image, text, scale, mesh=mesh)
-        return loss, updated.get("batch_stats", {})
+        return image, text, updated.get("batch_stats", {})
 
-    def train_step(
-        state: TrainState, batch: dict[str, jax.Array]
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
+    def embed_all(variables: Any, batch: Batch) -> tuple[jax.Array, jax.Array, Any]:
+        if micro_batch is None:
+            return embed(variables, batch)
+        in_parts = in_micro_batches(lambda *given: embed(*given)[:2], micro_batch, mesh)
+        return *in_parts(variables, batch), variables["batch_stats"]
+
+    def loss_of(params: Any, state: TrainState, batch: Batch) -> tuple[jax.Array, Any]:
+        params = jax.tree.map(lambda p, f: p if f else jax.lax.stop_gradient(p), params, factors)
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        image, text, batch_stats = embed_all(variables, drop_patches(batch, key, model))
+        return loss_function(image, text, params, mesh), batch_stats
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         (loss, batch_stats), gradient = jax.value_and_grad(loss_of, has_aux=True)(
             state.params, state, batch
         )
@@ -73,10 +86,18 @@ def make_train_step(
         }
         return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
 
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(model, optimizer, mesh))
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, target)
     return jax.jit(
         train_step,
         in_shardings=(shardings, batch_sharding(mesh)),
         out_shardings=(shardings, None),
         donate_argnums=0,
     )
+
+
+def drop_patches(batch: Batch, key: jax.Array, model: CLIP) -> Batch:
+    """The batch with the patches that a ViT is to read of each image, if its config drops some."""
+    image = model.config.image
+    if isinstance(image, ResNetConfig) or not image.patch_dropout:
+        return batch
+    return batch | {"kept": draw_patches(key, len(batch["images"]), image)}

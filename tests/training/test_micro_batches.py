@@ -1,0 +1,141 @@
+"""Micro-batches give the update of the whole batch, at less memory and one reduction a step."""
+
+import dataclasses
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from clip_jax import CLIPConfig, Compute, ResNetConfig, TextConfig, ViTConfig
+from clip_jax.models.clip import CLIP
+from clip_jax.parallel.mesh import MeshConfig, make_mesh, put_batch
+from clip_jax.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
+from clip_jax.training.state import abstract_state, init_state
+from clip_jax.training.step import make_train_step
+
+VIT = CLIPConfig(
+    embed_dim=16,
+    image=ViTConfig(16, 4, width=16, layers=2, heads=4, patch_dropout=0.5),
+    text=TextConfig(width=16, layers=2, heads=4, context_length=8, vocab_size=40),
+)
+RESNET = dataclasses.replace(
+    VIT, image=ResNetConfig(32, width=4, layers=(1, 2, 1, 1), heads=4, frozen_statistics=True)
+)
+OPTIMIZER = OptimizerConfig(learning_rate=1e-2, warmup_steps=2)
+PAIRS, STEPS = 64, 20
+
+
+def batch(number, config, pairs=PAIRS):
+    rng, size = np.random.default_rng(number), config.image.image_size
+    tokens = rng.integers(1, 38, (pairs, 8), np.int32)
+    tokens[np.arange(pairs), rng.integers(1, 8, pairs)] = 39
+    return {"images": rng.integers(0, 256, (pairs, size, size, 3), np.uint8), "tokens": tokens}
+
+
+def keep_gradient():
+    """An optimizer whose state is the last gradient and whose updates are nothing."""
+    return optax.GradientTransformation(
+        lambda params: jax.tree.map(jnp.zeros_like, params),
+        lambda gradient, state, params: (jax.tree.map(jnp.zeros_like, gradient), gradient),
+    )
+
+
+def gradient(config, mesh, **options):
+    model, optimizer = CLIP(config), keep_gradient()
+    step = make_train_step(model, optimizer, optax.constant_schedule(0.0), mesh, **options)
+    with jax.default_matmul_precision("highest"):
+        state, metrics = step(
+            init_state(model, optimizer, mesh, seed=0), put_batch(batch(0, config), mesh)
+        )
+    return metrics["loss"], state.opt_state
+
+
+def check(actual, expected):
+    """Leaf by leaf within 1e-5 of its norm, and of a millionth of the whole gradient's."""
+    floor = 1e-6 * float(optax.global_norm(expected))
+    for (path, there), here in zip(
+        jax.tree_util.tree_leaves_with_path(expected), jax.tree.leaves(actual), strict=True
+    ):
+        there, here = np.asarray(there), np.asarray(here)
+        assert np.linalg.norm(here - there) <= 1e-5 * np.linalg.norm(there) + floor, path
+
+
+def one_device():
+    return make_mesh(MeshConfig(), jax.devices()[:1])
+
+
+@pytest.mark.parametrize("config", [VIT, RESNET], ids=["vit", "resnet"])
+@pytest.mark.parametrize(
+    ("shape", "micro_batch"), [((1, 1, 1), 8), ((1, 1, 1), 1), ((4, 1, 1), 2), ((2, 2, 2), 2)]
+)
+def test_the_gradient_is_that_of_the_whole_batch(config, shape, micro_batch):
+    """Dropped patches included: they are drawn for the batch, not for its parts."""
+    mesh = make_mesh(MeshConfig(*shape), jax.devices()[: np.prod(shape)])
+    expected_loss, expected = gradient(config, one_device())
+    loss, actual = gradient(config, mesh, micro_batch=micro_batch)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-5)
+    check(actual, expected)
+
+
+def test_the_sigmoid_loss_too():
+    config = dataclasses.replace(VIT, initial_logit_scale=10.0, initial_logit_bias=-10.0)
+    options = {"objective": "sigmoid"}
+    expected_loss, expected = gradient(config, one_device(), **options)
+    loss, actual = gradient(config, make_mesh(MeshConfig(4, 1, 2)), micro_batch=4, **options)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-5)
+    check(actual, expected)
+
+
+def make_step(mesh, compute=None, **options):
+    model, optimizer = CLIP(VIT, compute or Compute()), make_optimizer(OPTIMIZER, STEPS)
+    schedule = learning_rate_schedule(OPTIMIZER, STEPS)
+    return model, optimizer, make_train_step(model, optimizer, schedule, mesh, **options)
+
+
+def losses(mesh, **options):
+    model, optimizer, step = make_step(mesh, **options)
+    state, values = init_state(model, optimizer, mesh, seed=0), []
+    with jax.default_matmul_precision("highest"):
+        for number in range(STEPS):
+            state, metrics = step(state, put_batch(batch(number, VIT), mesh))
+            values.append(float(metrics["loss"]))
+    return values
+
+
+def test_twenty_steps_give_the_losses_of_single_passes():
+    expected = losses(one_device())
+    np.testing.assert_allclose(losses(one_device(), micro_batch=8), expected, rtol=1e-5)
+
+
+def compiled(mesh, pairs, **options):
+    model, optimizer, step = make_step(mesh, **options)
+    shapes = {
+        name: jax.ShapeDtypeStruct(rows.shape, rows.dtype)
+        for name, rows in batch(0, VIT, pairs).items()
+    }
+    return step.lower(abstract_state(model, optimizer, mesh), shapes).compile()
+
+
+def test_micro_batches_save_memory():
+    whole, parts = (
+        compiled(one_device(), 2048, **options).memory_analysis().temp_size_in_bytes
+        for options in ({}, {"micro_batch": 128})
+    )
+    assert parts < whole / 4
+
+
+def test_gradients_are_reduced_once_a_step():
+    """However many micro-batches there are, no loop has a collective but that of the loss."""
+    text = compiled(make_mesh(MeshConfig(2, 4)), 512, micro_batch=8).as_text()
+    bodies = set(re.findall(r"body=%([\w.-]+)", text))
+    computations = re.split(r"\n(?=(?:ENTRY )?%[\w.-]+ \()", text)
+    reducing = {
+        re.match(r"(?:ENTRY )?%([\w.-]+)", computation)[1]
+        for computation in computations
+        if re.search(r" (all-reduce|reduce-scatter|all-gather|all-to-all)(-start)?\(", computation)
+    }
+    assert reducing
+    assert not reducing & bodies
