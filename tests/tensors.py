@@ -7,8 +7,8 @@ import numpy as np
 
 from clip_jax.models.clip import CLIP, init_variables
 from clip_jax.weights.layout import read_variables
+from clip_jax.weights.lazy import LazyTensor
 from clip_jax.weights.openai import openai_layout
-from clip_jax.weights.tensors import LazyTensor
 
 
 def section(arrays, name):

@@ -31,6 +31,9 @@ OPENAI_MERGES = 48_894
 OPENAI_DIGEST = "f61f2adf497e6f5357c347aeb4646fabe82f341e946de5bdec5d2858e41bef4a"
 """SHA-256 of these merges, one a line."""
 
+VOCABULARY_FORMS = "tokenizer.json, vocab.json with merges.txt, or bpe_simple_vocab_16e6.txt.gz"
+"""What a directory may hold, in the words of an error."""
+
 CACHED_WORDS, CACHED_LENGTH = 2**16, 32
 """How many words' ids are kept, and the characters of the longest."""
 
@@ -235,7 +238,9 @@ class BPETokenizer:
         is found by the name bpe_simple_vocab*. Raises InputError, also if the ids that the file
         gives are not in OpenAI's order.
         """
-        file = _find_vocabulary(path) if path.is_dir() else path
+        file = find_vocabulary(path) if path.is_dir() else path
+        if file is None:
+            raise InputError(f"{path}: no vocabulary here; it takes {VOCABULARY_FORMS}")
         if file.suffix != ".json":
             return cls.from_merges(file, context_length)
         content = _read_object(file)
@@ -248,25 +253,22 @@ class BPETokenizer:
         return tokenizer
 
 
+def find_vocabulary(directory: Path) -> Path | None:
+    """The file of a directory from which BPETokenizer.load reads it; None if it holds none."""
+    openai = [
+        *directory.glob("*bpe_simple_vocab*.txt"),
+        *directory.glob("*bpe_simple_vocab*.txt.gz"),
+    ]
+    pair = [directory / "vocab.json"] if (directory / "merges.txt").is_file() else []
+    files = [directory / "tokenizer.json", *pair, *sorted(openai)]
+    return next((file for file in files if file.is_file()), None)
+
+
 def _build(path: Path, merges: Sequence[tuple[str, str]], context_length: int) -> BPETokenizer:
     try:
         return BPETokenizer(merges, context_length)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-
-
-def _find_vocabulary(directory: Path) -> Path:
-    openai = sorted(
-        [*directory.glob("*bpe_simple_vocab*.txt"), *directory.glob("*bpe_simple_vocab*.txt.gz")]
-    )
-    pair = [directory / "vocab.json"] if (directory / "merges.txt").is_file() else []
-    for file in [directory / "tokenizer.json", *pair, *openai]:
-        if file.is_file():
-            return file
-    raise InputError(
-        f"{directory}: no vocabulary here; it takes tokenizer.json, vocab.json with merges.txt, or "
-        "bpe_simple_vocab_16e6.txt.gz"
-    )
 
 
 def _read(path: Path) -> str:

@@ -8,7 +8,7 @@ from tokenizers import Regex, decoders, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as TransformersTokenizer
 from tokenizers.models import BPE
 
-from clip_jax.data.bpe import END, START, BPETokenizer
+from clip_jax.data.bpe import END, START, VOCABULARY_FORMS, BPETokenizer, find_vocabulary
 from clip_jax.data.tokenizers import SENTENCEPIECE, SentencePieceTokenizer, Tokenizer
 from clip_jax.errors import InputError
 
@@ -17,16 +17,10 @@ BPE_FILES = (*SHARED_FILES, "vocab.json", "merges.txt")
 SENTENCEPIECE_FILES = (*SHARED_FILES, SENTENCEPIECE)
 """What save_vocabulary writes of each kind."""
 
-OPENAI_FILES = ("*bpe_simple_vocab*.txt", "*bpe_simple_vocab*.txt.gz")
-"""Patterns for the name of OpenAI's file of merges."""
-
 
 def has_vocabulary(folder: Path) -> bool:
     """Whether a directory holds a vocabulary."""
-    openai = [path.name for pattern in OPENAI_FILES for path in folder.glob(pattern)]
-    sets = [{SENTENCEPIECE}, {"tokenizer.json"}, {"vocab.json", "merges.txt"}]
-    sets += [{name} for name in openai]
-    return any(all((folder / name).is_file() for name in names) for names in sets)
+    return (folder / SENTENCEPIECE).is_file() or find_vocabulary(folder) is not None
 
 
 def open_tokenizer(path: Path, context_length: int) -> Tokenizer:
@@ -39,8 +33,7 @@ def open_tokenizer(path: Path, context_length: int) -> Tokenizer:
         return SentencePieceTokenizer.load(model, context_length)
     if path.is_dir() and not has_vocabulary(path):
         raise InputError(
-            f"{path}: no vocabulary here; it takes {SENTENCEPIECE}, tokenizer.json, vocab.json "
-            "with merges.txt, or bpe_simple_vocab_16e6.txt.gz"
+            f"{path}: no vocabulary here; it takes {SENTENCEPIECE}, {VOCABULARY_FORMS}"
         )
     return BPETokenizer.load(path, context_length)
 

@@ -22,7 +22,10 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
+from clip_jax.data.tokenizers import SENTENCEPIECE
+from clip_jax.data.vocabulary import BPE_FILES
 from clip_jax.errors import InputError
+from clip_jax.weights import huggingface, open_clip
 
 OPENAI_REPOSITORIES = {
     "RN50": "timm/resnet50_clip.openai",
@@ -38,29 +41,17 @@ OPENAI_REPOSITORIES = {
 """OpenAI's name of a model -> the repository that holds its weights."""
 
 WEIGHTS = {
-    "open_clip_config.json": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
-    "config.json": ("model.safetensors", "pytorch_model.bin"),
+    open_clip.CONFIG: open_clip.WEIGHTS,
+    huggingface.CONFIG: huggingface.WHOLE_WEIGHTS,
 }
 """The file that marks a layout -> its weights, preferred first; the first layout present counts.
 
 The model.safetensors beside an open_clip_config.json may be the image tower alone (timm's are).
 """
 
-CONFIGS = (
-    "open_clip_config.json",
-    "config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-)
+CONFIGS = (*WEIGHTS, huggingface.PREPROCESSOR, huggingface.PROCESSOR)
 
-VOCABULARY = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-)
+VOCABULARY = (*BPE_FILES, SENTENCEPIECE)
 """The files of a vocabulary, of which all there are are needed; so too any other *.model."""
 
 HUB_ERRORS = (HTTPError, OSError, RuntimeError, json.JSONDecodeError)
@@ -193,7 +184,7 @@ def _download(source: str, repository: str, revision: str, names: list[str]) -> 
 
 def _check_config(source: str, file: Path) -> None:
     """Refuse models of other kinds, which also lie in a config.json with a model.safetensors."""
-    if file.name != "config.json":
+    if file.name != huggingface.CONFIG:
         return
     try:
         kind = json.loads(file.read_bytes()).get("model_type")

@@ -11,19 +11,26 @@ from clip_jax.errors import InputError
 from clip_jax.models.config import CLIPConfig, PreprocessConfig, ResNetConfig, TextConfig, ViTConfig
 from clip_jax.weights.fields import Fields, shown
 from clip_jax.weights.layout import Tensor
-from clip_jax.weights.openai import CONVOLUTION, DENSE, norm_tensors
+from clip_jax.weights.pytorch import (
+    CONVOLUTION,
+    DENSE,
+    dense_tensors,
+    norm_tensors,
+    out_tensors,
+    qkv_tensors,
+)
 
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
 PROCESSOR = "processor_config.json"
 """Newer transformers write the preprocessor's config into this one, as "image_processor"."""
 
-WEIGHTS = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
+WHOLE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""What the weights may be called in one file, preferred first."""
+
+WEIGHTS = tuple(name for file in WHOLE_WEIGHTS for name in (file, f"{file}.index.json"))
+"""These, and the indices of weights in shards."""
+
 NOT_WEIGHTS = r"\.position_ids$"
 """Tensors of older files that are no parameters."""
 
@@ -33,9 +40,7 @@ INTERPOLATIONS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}
 
 def huggingface_layout(config: CLIPConfig) -> list[Tensor]:
     """Every tensor of a model with a ViT."""
-    image, text = config.image, config.text
-    if isinstance(image, ResNetConfig):
-        raise InputError("the Hugging Face layout has no ResNets; use layout='open_clip'")
+    image, text = _vit(config), config.text
     ours, theirs = "params/image", "vision_model"
     layout = [
         Tensor("logit_scale", "params/logit_scale"),
@@ -107,29 +112,12 @@ def config_to_huggingface(config: CLIPConfig) -> tuple[dict[str, Any], dict[str,
 
     Raises InputError for what the layout cannot express.
     """
-    image, text = config.image, config.text
-    if isinstance(image, ResNetConfig):
-        raise InputError("the Hugging Face layout has no ResNets; use layout='open_clip'")
-    shared = {
-        "hidden_act": config.activation,
-        "layer_norm_eps": 1e-5,
-        "projection_dim": config.embed_dim,
-    }
-    vision_config = shared | {
-        "model_type": "clip_vision_model",
-        "hidden_size": image.width,
-        "intermediate_size": 4 * image.width,
-        "num_hidden_layers": image.layers,
-        "num_attention_heads": image.heads,
+    image, text = _vit(config), config.text
+    vision_config = _tower_config("clip_vision_model", image, config) | {
         "image_size": image.image_size,
         "patch_size": image.patch_size,
     }
-    text_config = shared | {
-        "model_type": "clip_text_model",
-        "hidden_size": text.width,
-        "intermediate_size": 4 * text.width,
-        "num_hidden_layers": text.layers,
-        "num_attention_heads": text.heads,
+    text_config = _tower_config("clip_text_model", text, config) | {
         "max_position_embeddings": text.context_length,
         "vocab_size": text.vocab_size,
         "bos_token_id": text.vocab_size - 2,
@@ -144,6 +132,27 @@ def config_to_huggingface(config: CLIPConfig) -> tuple[dict[str, Any], dict[str,
         "text_config": text_config,
     }
     return model, _preprocessor_config(config.preprocess, image.image_size)
+
+
+def _vit(config: CLIPConfig) -> ViTConfig:
+    """The image tower, which has to be a ViT."""
+    if isinstance(config.image, ResNetConfig):
+        raise InputError("the Hugging Face layout has no ResNets; use layout='open_clip'")
+    return config.image
+
+
+def _tower_config(kind: str, tower: ViTConfig | TextConfig, config: CLIPConfig) -> dict[str, Any]:
+    """What config.json says of either tower."""
+    return {
+        "hidden_act": config.activation,
+        "layer_norm_eps": 1e-5,
+        "projection_dim": config.embed_dim,
+        "model_type": kind,
+        "hidden_size": tower.width,
+        "intermediate_size": 4 * tower.width,
+        "num_hidden_layers": tower.layers,
+        "num_attention_heads": tower.heads,
+    }
 
 
 def _preprocessor_config(preprocess: PreprocessConfig, image_size: int) -> dict[str, Any]:
@@ -170,39 +179,16 @@ def _preprocessor_config(preprocess: PreprocessConfig, image_size: int) -> dict[
 
 
 def _blocks(theirs: str, ours: str, c: ViTConfig | TextConfig) -> Iterator[Tensor]:
-    width = c.width
     ours = f"{ours}/transformer/blocks"
+    attention, mlp = f"{ours}/attention", f"{ours}/mlp"
     for i in range(c.layers):
         block, at = f"{theirs}.encoder.layers.{i}", (i,)
-        attention, theirs_attention = f"{ours}/attention", f"{block}.self_attn"
         yield from norm_tensors(f"{block}.layer_norm1", f"{ours}/attention_norm", at)
-        for number, name in enumerate(("q_proj", "k_proj", "v_proj")):
-            yield Tensor(
-                f"{theirs_attention}.{name}.weight",
-                f"{attention}/qkv_kernel",  # [width, 3, heads, head size]
-                (i, slice(None), number),
-                axes=(1, 2, 0),
-                joined=(width, width),
-            )
-            yield Tensor(
-                f"{theirs_attention}.{name}.bias",
-                f"{attention}/qkv_bias",
-                (i, number),
-                joined=(width,),
-            )
-        yield Tensor(
-            f"{theirs_attention}.out_proj.weight",
-            f"{attention}/out_kernel",  # [heads, head size, width]
-            at,
-            axes=(2, 0, 1),
-            joined=(width, width),
-        )
-        yield Tensor(f"{theirs_attention}.out_proj.bias", f"{attention}/out_bias", at)
+        yield from qkv_tensors(f"{block}.self_attn", attention, c.width, at)
+        yield from out_tensors(f"{block}.self_attn", attention, c.width, at)
         yield from norm_tensors(f"{block}.layer_norm2", f"{ours}/mlp_norm", at)
-        yield Tensor(f"{block}.mlp.fc1.weight", f"{ours}/mlp/up_kernel", at, axes=DENSE)
-        yield Tensor(f"{block}.mlp.fc1.bias", f"{ours}/mlp/up_bias", at)
-        yield Tensor(f"{block}.mlp.fc2.weight", f"{ours}/mlp/down_kernel", at, axes=DENSE)
-        yield Tensor(f"{block}.mlp.fc2.bias", f"{ours}/mlp/down_bias", at)
+        yield from dense_tensors(f"{block}.mlp.fc1", f"{mlp}/up_kernel", f"{mlp}/up_bias", at)
+        yield from dense_tensors(f"{block}.mlp.fc2", f"{mlp}/down_kernel", f"{mlp}/down_bias", at)
 
 
 def _tower(top: Fields, name: str) -> Fields:

@@ -17,7 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from clip_jax.errors import InputError
 from clip_jax.weights.fields import shown
-from clip_jax.weights.tensors import LazyTensor
+from clip_jax.weights.lazy import LazyTensor
 
 
 @dataclass(frozen=True)

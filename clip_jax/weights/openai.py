@@ -1,7 +1,7 @@
-"""OpenAI's names for tensors, which open_clip shares.
+"""OpenAI's names for tensors, which open_clip shares, and the architecture that they tell.
 
-PyTorch stores dense kernels as [out, in], convolutions as [out, in, height, width], and queries,
-keys and values as one [3 * width, width] matrix; layers are numbered, ours are stacked.
+Queries, keys and values of a transformer are one [3 * width, width] matrix; layers are numbered,
+ours are stacked.
 """
 
 import math
@@ -12,10 +12,14 @@ from clip_jax.errors import InputError
 from clip_jax.models.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from clip_jax.weights.fields import shown
 from clip_jax.weights.layout import Tensor
-from clip_jax.weights.tensors import LazyTensor
-
-DENSE = (1, 0)
-CONVOLUTION = (3, 2, 0, 1)
+from clip_jax.weights.lazy import LazyTensor
+from clip_jax.weights.pytorch import (
+    CONVOLUTION,
+    dense_tensors,
+    norm_tensors,
+    out_tensors,
+    qkv_tensors,
+)
 
 SIZES = ("input_resolution", "context_length", "vocab_size")
 """Entries by which OpenAI's own files are known."""
@@ -55,11 +59,10 @@ def _text(c: TextConfig, prefix: str) -> Iterator[Tensor]:
 
 
 def _blocks(theirs: str, ours: str, c: ViTConfig | TextConfig) -> Iterator[Tensor]:
-    width = c.width
+    width, attention, mlp = c.width, f"{ours}/attention", f"{ours}/mlp"
     for i in range(c.layers):
         block, at = f"{theirs}.resblocks.{i}", (i,)
         yield from norm_tensors(f"{block}.ln_1", f"{ours}/attention_norm", at)
-        attention = f"{ours}/attention"
         yield Tensor(
             f"{block}.attn.in_proj_weight",
             f"{attention}/qkv_kernel",  # [width, 3, heads, head size]
@@ -68,19 +71,12 @@ def _blocks(theirs: str, ours: str, c: ViTConfig | TextConfig) -> Iterator[Tenso
             joined=(3 * width, width),
         )
         yield Tensor(f"{block}.attn.in_proj_bias", f"{attention}/qkv_bias", at, joined=(3 * width,))
-        yield Tensor(
-            f"{block}.attn.out_proj.weight",
-            f"{attention}/out_kernel",  # [heads, head size, width]
-            at,
-            axes=(2, 0, 1),
-            joined=(width, width),
-        )
-        yield Tensor(f"{block}.attn.out_proj.bias", f"{attention}/out_bias", at)
+        yield from out_tensors(f"{block}.attn", attention, width, at)
         yield from norm_tensors(f"{block}.ln_2", f"{ours}/mlp_norm", at)
-        yield Tensor(f"{block}.mlp.c_fc.weight", f"{ours}/mlp/up_kernel", at, axes=DENSE)
-        yield Tensor(f"{block}.mlp.c_fc.bias", f"{ours}/mlp/up_bias", at)
-        yield Tensor(f"{block}.mlp.c_proj.weight", f"{ours}/mlp/down_kernel", at, axes=DENSE)
-        yield Tensor(f"{block}.mlp.c_proj.bias", f"{ours}/mlp/down_bias", at)
+        yield from dense_tensors(f"{block}.mlp.c_fc", f"{mlp}/up_kernel", f"{mlp}/up_bias", at)
+        yield from dense_tensors(
+            f"{block}.mlp.c_proj", f"{mlp}/down_kernel", f"{mlp}/down_bias", at
+        )
 
 
 def _resnet(c: ResNetConfig) -> Iterator[Tensor]:
@@ -113,23 +109,8 @@ def _conv_norm(conv: str, norm: str, ours: str, at: tuple[int, ...] = ()) -> Ite
 
 def _attention_pool(theirs: str, ours: str, width: int) -> Iterator[Tensor]:
     yield Tensor(f"{theirs}.positional_embedding", f"{ours}/position_embedding")
-    for number, name in enumerate(("q_proj", "k_proj", "v_proj")):
-        yield Tensor(
-            f"{theirs}.{name}.weight",
-            f"{ours}/qkv_kernel",  # [width, 3, heads, head size]
-            (slice(None), number),
-            axes=(1, 2, 0),
-            joined=(width, width),
-        )
-        yield Tensor(f"{theirs}.{name}.bias", f"{ours}/qkv_bias", (number,), joined=(width,))
-    yield Tensor(f"{theirs}.c_proj.weight", f"{ours}/projection", axes=DENSE)
-    yield Tensor(f"{theirs}.c_proj.bias", f"{ours}/projection_bias")
-
-
-def norm_tensors(theirs: str, ours: str, at: tuple[int, ...] = ()) -> Iterator[Tensor]:
-    """Gain and bias of a normalisation."""
-    yield Tensor(f"{theirs}.weight", f"{ours}/scale", at)
-    yield Tensor(f"{theirs}.bias", f"{ours}/bias", at)
+    yield from qkv_tensors(theirs, ours, width)
+    yield from dense_tensors(f"{theirs}.c_proj", f"{ours}/projection", f"{ours}/projection_bias")
 
 
 def is_from_openai(names: Collection[str]) -> bool:

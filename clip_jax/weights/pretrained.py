@@ -21,8 +21,9 @@ from clip_jax.models.config import CLIPConfig, ResNetConfig, check_config
 from clip_jax.weights import huggingface, open_clip, openai
 from clip_jax.weights.fields import Fields
 from clip_jax.weights.layout import Tensor, read_variables
+from clip_jax.weights.lazy import LazyTensor
 from clip_jax.weights.positions import resize_positions
-from clip_jax.weights.tensors import LazyTensor, open_tensors
+from clip_jax.weights.tensors import open_tensors
 
 Activation = Literal["quick_gelu", "gelu"]
 

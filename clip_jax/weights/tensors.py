@@ -13,9 +13,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from clip_jax.errors import InputError
-from clip_jax.weights.torch_file import LazyTensor, read_torch_file
-
-__all__ = ["LazyTensor", "open_tensors"]
+from clip_jax.weights.lazy import LazyTensor
+from clip_jax.weights.torch_file import read_torch_file
 
 HEAD_BYTES = 512
 """Enough of a file to know its format: that of a tar is at byte 257."""

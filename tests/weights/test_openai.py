@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from clip_jax import InputError
 from clip_jax.models.clip import CLIP, init_variables
 from clip_jax.models.presets import OPENAI
+from clip_jax.weights.lazy import LazyTensor
 from clip_jax.weights.openai import (
     NOT_WEIGHTS,
     config_from_tensors,
@@ -22,7 +23,6 @@ from clip_jax.weights.openai import (
     openai_layout,
     text_prefix,
 )
-from clip_jax.weights.tensors import LazyTensor
 
 RELEASED = {
     "RN50": (434, "9892308c1cf604cd"),

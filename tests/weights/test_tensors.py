@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from clip_jax.errors import InputError
-from clip_jax.weights.tensors import LazyTensor, open_tensors
+from clip_jax.weights.lazy import LazyTensor
+from clip_jax.weights.tensors import open_tensors
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "torch_files"
 

@@ -1,7 +1,6 @@
-"""Files of real torch against their values, plain pickles against pickle, and hostile archives."""
+"""Files of real torch against their values, plain pickles against pickle, and hostile pickles."""
 
 import itertools
-import math
 import pickle
 import struct
 import tracemalloc
@@ -17,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clip_jax.errors import InputError
-from clip_jax.weights.torch_file import LazyTensor, Unread, read_torch_file
+from clip_jax.weights.lazy import LazyTensor
+from clip_jax.weights.torch_file import Unread, read_torch_file
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "torch_files"
 
@@ -128,14 +128,12 @@ def module(name, **attributes):
     return Built(New(Global(f"__torch__.a.b {name}")), attributes)
 
 
-def write_archive(path, value, top="archive/", storages=None, members=(), **options):
+def write_archive(path, value, storages=None):
     """A file as torch.save writes it, of a value or of opcodes."""
-    with zipfile.ZipFile(path, "w", **options) as archive:
-        archive.writestr(f"{top}data.pkl", b"\x80\x02" + opcodes(value) + b".")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02" + opcodes(value) + b".")
         for key, numbers in (storages or {"0": NUMBERS}).items():
-            archive.writestr(f"{top}data/{key}", numbers.tobytes())
-        for name, content in members:
-            archive.writestr(f"{top}{name}", content)
+            archive.writestr(f"archive/data/{key}", numbers.tobytes())
     return path
 
 
@@ -188,19 +186,6 @@ def test_torch_before_1_6_is_refused():
     assert_refused(GOLDEN / "legacy.pt", "since 1.6; load it with torch 1.6 or later and save")
 
 
-def test_reading_takes_the_tensor_s_part_of_its_storage_alone(tmp_path):
-    numbers = np.arange(5_000_000, dtype=np.float32)
-    storage = Stored(("storage", FLOAT, "0", "cpu", len(numbers)))
-    value = {"a": tensor(1, (4, 3), (4, 4000), storage)}
-    path = write_archive(tmp_path / "a.pt", value, storages={"0": numbers})
-    tracemalloc.start()
-    array = read_torch_file(path)["a"].read()
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 500_000
-    assert array[3, 2] == 1 + 3 * 4 + 2 * 4000
-
-
 # Plain values and tensors.
 
 plain_values = st.recursive(
@@ -232,53 +217,6 @@ def test_containers_that_hold_themselves(tmp_path):
     path = write_archive(tmp_path / "a.pt", pickle.dumps(value, protocol=2)[2:-1])
     again = read_torch_file(path)
     assert again[0]["again"] is again
-
-
-@settings(deadline=None)
-@given(
-    offset=st.integers(0, 8),
-    axes=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), max_size=3),
-    count=st.integers(0, 40),
-)
-def test_a_view_is_what_its_strides_say_or_refused(scratch, offset, axes, count):
-    numbers = np.arange(count, dtype=np.float32)
-    shape, strides = tuple(size for size, _ in axes), tuple(stride for _, stride in axes)
-    value = tensor(offset, shape, strides, Stored(("storage", FLOAT, "k", "cuda:0", count)))
-    write_archive(scratch, value, storages={"k": numbers})
-    picked = {
-        index: offset + sum(i * stride for i, stride in zip(index, strides, strict=True))
-        for index in itertools.product(*map(range, shape))
-    }
-    if any(position >= count for position in picked.values()):
-        assert_refused(scratch, "reaches beyond its storage")
-        return
-    array = read_torch_file(scratch).read()
-    assert array.shape == shape
-    assert {index: array[index] for index in picked} == picked
-
-
-@pytest.mark.parametrize(
-    ("shape", "strides"),
-    [((1, 6), (2**62, 1)), ((6, 1, 1), (1, 10**30, 2**63)), ((0, 3), (2**62, 2**62))],
-)
-def test_the_stride_of_an_axis_without_a_second_number_is_free(tmp_path, shape, strides):
-    path = write_archive(tmp_path / "a.pt", tensor(0, shape, strides))
-    np.testing.assert_array_equal(
-        read_torch_file(path).read(), NUMBERS[: math.prod(shape)].reshape(shape)
-    )
-
-
-@pytest.mark.parametrize("top", ["", "archive/", "any name/"])
-def test_the_top_folder_has_any_name(tmp_path, top):
-    path = write_archive(tmp_path / "a.pt", {"a": tensor()}, top, members=[("byteorder", "little")])
-    np.testing.assert_array_equal(read_torch_file(path)["a"].read(), NUMBERS.reshape(2, 3))
-
-
-def test_odd_offsets_in_the_file_are_fine(tmp_path):
-    path = write_archive(tmp_path / "a.pt", tensor(), top="odd/")
-    moved = b"PK\x03\x04" + path.read_bytes()  # as a zip appended to something else
-    path.write_bytes(moved)
-    np.testing.assert_array_equal(read_torch_file(path).read(), NUMBERS.reshape(2, 3))
 
 
 def test_memo_numbers_may_be_huge_without_costing_memory(tmp_path):
@@ -410,23 +348,7 @@ DEEP_TUPLE = b")" + b"\x85" * 200_000
 
 MISSHAPEN = {
     "begins beyond": (tensor(6, (1,), (1,)), "reaches beyond its storage"),
-    "ends beyond": (tensor(1), "reaches beyond its storage"),
-    "strides beyond": (tensor(0, (2, 3), (4, 1)), "reaches beyond its storage"),
-    "a huge stride": (tensor(0, (2,), (2**62,)), "reaches beyond its storage"),
-    "an overflowing stride": (tensor(0, (2,), (2**64,)), "reaches beyond its storage"),
-    "a scalar beyond": (tensor(6, (), ()), "reaches beyond its storage"),
-    "a negative offset": (tensor(-1), "other than sizes"),
     "a negative stride": (tensor(5, (6,), (-1,)), "other than sizes"),
-    "a negative size": (tensor(0, (-2, -3)), "other than sizes"),
-    "a fraction": (tensor(0.0), "other than sizes"),
-    "a truth": (tensor(0, (True,), (1,)), "other than sizes"),
-    "a text": (tensor("0"), "other than sizes"),
-    "no tuple": (tensor(0, [2, 3]), "not a tuple"),
-    "no strides": (tensor(0, (2, 3), None), "not a tuple"),
-    "a stride too many": (tensor(0, (2,), (3, 1)), "does not fit its strides"),
-    "too many axes": (tensor(0, (1,) * 65, (1,) * 65), "does not fit its strides"),
-    "repeated without end": (tensor(0, (10**12,), (0,)), "larger than the file"),
-    "empty but huge": (tensor(0, (0, 10**18, 10**18), (1, 1, 1)), "larger than the file"),
     "a storage with too few bytes": (tensor(storage=storage(7)), "too few for 7 numbers"),
     "a wider type": (
         tensor(storage=storage(Global("torch LongStorage"), "0", "cpu", 6)),
@@ -501,36 +423,7 @@ def test_deep_nesting_is_only_memory(tmp_path):
     assert len(read_torch_file(path)) == 2
 
 
-# Archives that are none of torch's, or damaged.
-
-
-def test_members_must_be_stored_as_torch_stores_them(tmp_path):
-    path = write_archive(tmp_path / "a.pt", tensor(), compression=zipfile.ZIP_DEFLATED)
-    assert_refused(path, "'data.pkl' is compressed or encrypted.*torch.save")
-    plain = write_archive(tmp_path / "b.pt", tensor()).read_bytes()
-    with zipfile.ZipFile(tmp_path / "b.pt") as archive:
-        directory = archive.start_dir
-    encrypted = bytearray(plain)
-    encrypted[directory + 8] |= 1
-    path.write_bytes(encrypted)
-    assert_refused(path, "'data.pkl' is compressed or encrypted")
-
-
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_archives_with_the_wrong_members_are_refused(tmp_path):
-    path = tmp_path / "a.pt"
-    write_archive(path, None, members=[("data.pkl", "N.")])
-    assert_refused(path, "two members of the archive have one name")
-    write_archive(path, None, top="", members=[("other/data.pkl", "N.")])
-    assert_refused(path, "it has 2 data.pkl instead of 1")
-    write_archive(path, None, top="a/b/")
-    assert_refused(path, "it has 0 data.pkl instead of 1")
-    write_archive(path, None, members=[("byteorder", "big")])
-    assert_refused(path, "big-endian")
-    write_archive(path, None, members=[("byteorder", b"little" * 4_000_000)])
-    assert_refused(path, "byteorder has 24000000 bytes")
-    write_archive(path, opcodes("x" * (8 << 20)))
-    assert_refused(path, r"data.pkl has 838\d+ bytes")
+# Files that are none of torch's, or damaged.
 
 
 def test_no_file_or_no_archive(tmp_path):
