@@ -53,6 +53,13 @@ class Fields:
             raise InputError(f"{self.source}: {name} = {shown(value)} is no positive whole number")
         return value
 
+    def number(self, name: str) -> float | None:
+        """A number of moderate size, which may be absent or null."""
+        value = self.take(name, None)
+        if value is None or (type(value) in (int, float) and -1e6 <= value <= 1e6):
+            return value
+        raise InputError(f"{self.source}: {name} = {shown(value)} is no number")
+
     def flag(self, name: str, default: bool) -> bool:
         """true or false."""
         value = self.take(name, default)

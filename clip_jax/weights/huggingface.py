@@ -39,8 +39,10 @@ INTERPOLATIONS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}
 
 
 def huggingface_layout(config: CLIPConfig) -> list[Tensor]:
-    """Every tensor of a model with a ViT."""
+    """Every tensor of a model with a ViT and without a bias of the logits."""
     image, text = _vit(config), config.text
+    if config.initial_logit_bias is not None:
+        raise InputError("Hugging Face's CLIP has no logit_bias; use layout='open_clip'")
     ours, theirs = "params/image", "vision_model"
     layout = [
         Tensor("logit_scale", "params/logit_scale"),

@@ -28,6 +28,7 @@ def config_from_open_clip(values: Mapping[str, Any], source: str) -> CLIPConfig:
     image, text = _image(model.section("vision_cfg")), _text(model.section("text_cfg"))
     quick_gelu = model.flag("quick_gelu", False)
     embed_dim = model.integer("embed_dim")
+    bias = model.number("init_logit_bias")
     # The same function under other names; a start value, which the weights replace.
     model.skip("custom_text", "init_logit_scale")
     model.refuse_others()
@@ -37,6 +38,7 @@ def config_from_open_clip(values: Mapping[str, Any], source: str) -> CLIPConfig:
         text=text,
         activation="quick_gelu" if quick_gelu else "gelu",
         preprocess=_preprocess(top.section("preprocess_cfg", optional=True).without_nulls()),
+        initial_logit_bias=bias,
     )
 
 
@@ -62,10 +64,12 @@ def config_to_open_clip(config: CLIPConfig, own_vocabulary: bool) -> dict[str, A
     if own_vocabulary:
         # Any name: in a local directory, open_clip then takes the vocabulary that lies there.
         text_cfg["hf_tokenizer_name"] = "tokenizer.json"
+    bias = config.initial_logit_bias
     return {
         "model_cfg": {
             "embed_dim": config.embed_dim,
             "quick_gelu": config.activation == "quick_gelu",
+            **({} if bias is None else {"init_logit_bias": bias}),
             "vision_cfg": _vision_cfg(config.image),
             "text_cfg": text_cfg,
         },

@@ -31,8 +31,10 @@ NOT_WEIGHTS = rf"^({'|'.join(SIZES)})$|(^|\.)(attn_mask|num_batches_tracked)$"
 def openai_layout(config: CLIPConfig, text_prefix: str = "") -> list[Tensor]:
     """Every tensor of a model. text_prefix: "text." in open_clip's models with custom_text."""
     image = config.image
+    biased = config.initial_logit_bias is not None
     return [
         Tensor("logit_scale", "params/logit_scale"),
+        *([Tensor("logit_bias", "params/logit_bias")] if biased else []),
         *(_resnet(image) if isinstance(image, ResNetConfig) else _vit(image)),
         *_text(config.text, text_prefix),
     ]

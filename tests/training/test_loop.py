@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import clip_jax
-from clip_jax import CLIPConfig, InputError, TextConfig, ViTConfig
+from clip_jax import CLIPConfig, InputError, ResNetConfig, TextConfig, ViTConfig
 from clip_jax.data.augment import Augment
 from clip_jax.parallel.mesh import MeshConfig
 from clip_jax.training.checkpoints import Checkpoints
@@ -34,6 +34,9 @@ RECIPE = TrainConfig(
     checkpoint=CheckpointConfig(every=2, keep=2),
     log_every=1,
 )
+
+RESNET = dataclasses.replace(RECIPE.model, image=ResNetConfig(32, 4, (1, 1, 1, 1), heads=4))
+BIASED = dataclasses.replace(RECIPE.model, initial_logit_scale=10, initial_logit_bias=-10)
 
 
 def recipe(workdir, **changes):
@@ -101,6 +104,19 @@ def test_a_run_continues_on_another_mesh(finished, tmp_path, monkeypatch):
     expected = loss_lines(undisturbed)
     for step, loss in loss_lines(tmp_path).items():
         np.testing.assert_allclose(loss, expected[step], rtol=1e-4)
+
+
+def test_micro_batches_change_no_loss(finished, tmp_path):
+    train(recipe(tmp_path, micro_batch=1))
+    expected, actual = loss_lines(finished[0]), loss_lines(tmp_path)
+    np.testing.assert_allclose([*actual.values()], [*expected.values()], rtol=1e-4)
+
+
+def test_siglip_s_objective_trains_and_its_bias_is_kept(tmp_path):
+    model = train(recipe(tmp_path, objective="sigmoid", model=BIASED))
+    assert model.params["logit_bias"] != -10
+    again = clip_jax.load(tmp_path)
+    assert float(again.params["logit_bias"]) == float(model.params["logit_bias"])
 
 
 def test_a_finished_run_is_left_as_it_is(finished):
@@ -198,6 +214,11 @@ def test_another_recipe_in_the_workdir_is_refused(finished, changes, message):
     [
         ({"batch_size": 6}, "batch_size 6 is not divisible by the 4 parts"),
         ({"batch_size": 1}, "at least 2"),
+        ({"micro_batch": 0}, "micro_batch must be at least 1"),
+        ({"batch_size": 24, "micro_batch": 4}, "micro_batch 4 does not divide .* 6; set .* 3"),
+        ({"model": RESNET, "micro_batch": 1}, "set --model.image.frozen-statistics"),
+        ({"objective": "sigmoid"}, "set --model.initial-logit-bias -10"),
+        ({"model": BIASED}, "initial_logit_bias is for --objective sigmoid"),
         ({"steps": 2}, "warmup_steps 2 leaves nothing of 2 steps"),
         ({"log_every": 0}, "log_every must be at least 1"),
         (

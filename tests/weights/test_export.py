@@ -96,6 +96,14 @@ def test_open_clip_gets_back_its_tensors(tmp_path, vit, resnet):
         assert_tensors(tmp_path / name / WEIGHTS["open_clip"], golden_tensors(name))
 
 
+def test_a_bias_of_the_logits_goes_out_and_in(tmp_path):
+    config = dataclasses.replace(VIT, initial_logit_bias=-10.0)
+    clip_jax.save(clip_jax.create(config), tmp_path, layout="open_clip")
+    assert load_file(tmp_path / WEIGHTS["open_clip"])["logit_bias"] == -10
+    again = clip_jax.load(tmp_path)
+    assert again.config.initial_logit_bias == again.params["logit_bias"] == -10
+
+
 def test_the_weights_are_marked_as_transformers_wants_them(tmp_path, vit):
     """Without {"format": "pt"}, transformers refuses to open a safetensors file."""
     for layout, file in WEIGHTS.items():
@@ -160,6 +168,7 @@ UNFIT = {
         {"preprocess": PreprocessConfig(resize_mode="longest")},
         "cannot say resize_mode 'longest'",
     ),
+    "a bias": ("huggingface", {"initial_logit_bias": -10.0}, "has no logit_bias; use layout="),
     "a filter": (
         "open_clip",
         {"preprocess": PreprocessConfig(interpolation="lanczos")},

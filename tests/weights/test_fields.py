@@ -17,6 +17,7 @@ json_values = st.recursive(
 
 READS = {
     "integer": lambda fields: fields.integer("a"),
+    "number": lambda fields: fields.number("a"),
     "flag": lambda fields: fields.flag("a", False),
     "colour": lambda fields: fields.colour("a", (0, 0, 0)),
     "positive colour": lambda fields: fields.colour("a", (0, 0, 0), positive=True),
@@ -29,6 +30,7 @@ READS = {
 
 ACCEPTED = {
     "integer": [1, 2**62],
+    "number": [-10, 0.5, None],
     "flag": [True, False],
     "colour": [[0, 0.5, -1], [1, 1, 1]],
     "positive colour": [[1, 0.5, 255], [1e-3, 1, 1]],
@@ -41,6 +43,7 @@ ACCEPTED = {
 
 REFUSED = {
     "integer": [0, -1, 1.0, True, "1", None, [1]],
+    "number": [True, "1", [1], float("nan"), float("inf"), 10**400],
     "flag": [0, 1, "true", None],
     "colour": [[0, 0], [0, 0, 0, 0], 0.5, "abc", None, [0, 0, True], [0, 0, "0"], {"r": 0}],
     "positive colour": [[0, 1, 1], [1, 1, -1], [1, 1, 1e-9]],

@@ -125,6 +125,12 @@ def test_fields_that_change_nothing(path, value):
     assert config_from_open_clip(changed(VIT_B_32, path, value), "x") == OPENAI["ViT-B/32"]
 
 
+def test_a_bias_of_the_logits_is_part_of_the_model():
+    biased = config_from_open_clip(changed(VIT_B_32, "model_cfg.init_logit_bias", -10), "x")
+    assert biased == dataclasses.replace(OPENAI["ViT-B/32"], initial_logit_bias=-10)
+    assert config_to_open_clip(biased, False)["model_cfg"]["init_logit_bias"] == -10
+
+
 @pytest.mark.parametrize(
     ("path", "value", "expected"),
     [
@@ -145,7 +151,7 @@ REFUSED = [
     ("model_cfg", None, "model_cfg: expected a JSON object"),
     ("model_cfg.embed_dim", "512", "embed_dim = '512' is no positive"),
     ("model_cfg.quick_gelu", "false", "quick_gelu = 'false' is neither true nor false"),
-    ("model_cfg.init_logit_bias", -10, "'init_logit_bias' = -10 is not supported"),
+    ("model_cfg.init_logit_bias", "-10", "init_logit_bias = '-10' is no number"),
     ("model_cfg.nonscalar_logit_scale", True, "'nonscalar_logit_scale' = True is not"),
     ("model_cfg.multimodal_cfg", {"width": 512}, "'multimodal_cfg' = .* is not supported"),
     ("model_cfg.vision_cfg.timm_model_name", "vit_base", "'timm_model_name' = 'vit_base' is not"),
