@@ -2,13 +2,15 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+import jax
 import tyro
 
 from clip_jax.commandline import main, parse
+from clip_jax.parallel.processes import ProcessesConfig, same_errors, start_processes
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Task:
     """Another input resolution than the model's."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the computation."""
+    processes: ProcessesConfig = field(default_factory=ProcessesConfig)
+    """How the processes of an evaluation on several hosts meet."""
 
 
 @dataclass(frozen=True)
@@ -50,22 +54,28 @@ Tasks = (
 
 def run(arguments: Sequence[str]) -> None:
     task = parse(Tasks, arguments, "eval.py")
+    jax.config.update("jax_enable_preemption_service", False)  # SIGTERM ends an evaluation at once
+    start_processes(task.processes)
+
     import clip_jax
+    from clip_jax.evaluation.embed import on_all_devices
     from clip_jax.evaluation.results import print_results, write_result
     from clip_jax.evaluation.run import run_retrieval, run_zeroshot
 
     protocol = run_zeroshot if isinstance(task, ZeroShot) else run_retrieval
-    model = clip_jax.load(
-        task.model,
-        task.dtype,
-        activation=task.activation,
-        image_size=task.image_size,
-        tokenizer=task.tokenizer,
-    )
-    result, _ = protocol(model, task.model, task.data)
-    print_results([result])
-    if task.output is not None:
-        write_result(result, Path(task.output))
+    with same_errors():
+        model = clip_jax.load(
+            task.model,
+            task.dtype,
+            activation=task.activation,
+            image_size=task.image_size,
+            tokenizer=task.tokenizer,
+        )
+    result, _ = protocol(on_all_devices(model), task.model, task.data)
+    if jax.process_index() == 0:
+        print_results([result])
+        if task.output is not None:
+            write_result(result, Path(task.output))
 
 
 if __name__ == "__main__":

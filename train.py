@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from clip_jax.commandline import load_recipe, main, parse
 from clip_jax.errors import InputError
+from clip_jax.parallel.processes import start_processes
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -22,6 +23,8 @@ def run(arguments: Sequence[str]) -> None:
     recipe, *overrides = arguments
     default = load_recipe(recipe, TrainConfig)
     config = parse(TrainConfig, overrides, f"train.py {recipe}", default)
+
+    start_processes(config.processes)
 
     from clip_jax.training.loop import train  # slow to import: --help and bad options are not
 

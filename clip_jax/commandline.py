@@ -5,6 +5,7 @@ import io
 import re
 import runpy
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,27 +14,36 @@ from typing import Any, TypeVar
 import tyro
 
 from clip_jax.errors import InputError
+from clip_jax.parallel.processes import leave
 
 Config = TypeVar("Config")
 
 
 def main(name: str, run: Callable[[Sequence[str]], None]) -> int:
-    """Run a script with its arguments; bad input becomes one line and exit code 2."""
+    """Run a script with its arguments; bad input becomes one line and exit code 2.
+
+    One of several processes that fails does not return, but leaves the others (see `leave`).
+    """
     # Pillow says so at every such picture; it is converted as the reference preprocessing does.
     warnings.filterwarnings("ignore", message="Palette images with Transparency")
     try:
         run(sys.argv[1:])
+        return 0
     except InputError as error:
         print(f"{name}: {error}", file=sys.stderr)
-        return 2
+        code = 2
     except OSError as error:  # a full disk, a path that is too long or may not be read
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         print(f"{name}: {what}", file=sys.stderr)
-        return 2
+        code = 2
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
-        return 130
-    return 0
+        code = 130
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    leave(code)
+    return code
 
 
 def parse(kind: Any, arguments: Sequence[str], prog: str, default: Any = None) -> Any:

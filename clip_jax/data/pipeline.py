@@ -64,8 +64,13 @@ class Batches:
         return {"images": np.stack(images), "tokens": self.tokenizer(captions, truncate=True)}
 
 
-def image_batches(source: ImageSource, resize: Resize, batch_size: int) -> Iterator[np.ndarray]:
-    """All images in order, preprocessed for evaluation: uint8 [n, size, size, 3]."""
+def image_batches(
+    source: ImageSource, resize: Resize, batch_size: int, process: int = 0, processes: int = 1
+) -> Iterator[np.ndarray]:
+    """Images in order, preprocessed for evaluation: uint8 [n, size, size, 3], n at most batch_size.
+
+    Of several processes, each has every `processes`-th batch, the first one batch number `process`.
+    """
 
     def prepare(index: int, image: Image) -> np.ndarray:
         try:
@@ -73,6 +78,6 @@ def image_batches(source: ImageSource, resize: Resize, batch_size: int) -> Itera
         except UNREADABLE as error:
             raise InputError(f"image {index} of the set is unreadable ({error})") from error
 
-    dataset = grain.MapDataset.source(source).map_with_index(prepare)
-    options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
-    return iter(dataset.batch(batch_size, batch_fn=np.stack).to_iter_dataset(options))
+    images = grain.MapDataset.source(source).map_with_index(prepare)
+    batches = images.batch(batch_size, batch_fn=np.stack)[process::processes]
+    return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))

@@ -40,6 +40,14 @@ def write_result(result: Result, path: Path) -> None:
         raise InputError(f"{path}: cannot write the result there ({error.strerror})") from None
 
 
+def write_results(results: Sequence[Result], folder: Path) -> None:
+    """Write each result as DATASET-TASK.json; sets in different folders may share a name."""
+    names = [f"{result.dataset}-{result.task}" for result in results]
+    for number, (name, result) in enumerate(zip(names, results, strict=True)):
+        again = names[:number].count(name)
+        write_result(result, folder / (f"{name}-{again + 1}.json" if again else f"{name}.json"))
+
+
 def print_results(results: Sequence[Result]) -> None:
     """A table with one row a metric."""
     table = Table("data", "metric", "value")

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from clip_jax.data.images import load_image
 from clip_jax.data.samples import CaptionedImages, Image, LabelledImages
+from clip_jax.evaluation.embed import embed_images, embed_texts
 from clip_jax.model import Model
 
 EXAMPLES = 10
@@ -37,19 +39,20 @@ def caption_examples(data: CaptionedImages) -> list[Example]:
 
 
 def draw_similarity(model: Model, examples: list[Example], path: Path) -> None:
-    """Write a PNG: images across, texts down, their cosine similarity in each cell."""
+    """Write a PNG: images across, texts down, their cosine similarity in each cell.
+
+    All processes take part; the first one draws.
+    """
+    count, texts = len(examples), [example.text for example in examples]
+    image = embed_images(model, [example.image for example in examples], count)
+    cosines = embed_texts(model, texts) @ image.T
+    if jax.process_index() != 0:
+        return
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    pixels = np.stack([model.resize(load_image(example.image)) for example in examples])
-    texts = [example.text for example in examples]
-    image = model.encode_image(pixels, normalize=True)
-    text = model.encode_text(model.tokenize(texts, truncate=True), normalize=True)
-    cosines = np.asarray(text) @ np.asarray(image).T
-
-    count = len(examples)
     figure, axes = pyplot.subplots(figsize=(0.8 * count + 4, 0.8 * count + 1.5))
     axes.imshow(cosines, cmap="viridis")
     for row, column in np.ndindex(count, count):
@@ -57,7 +60,8 @@ def draw_similarity(model: Model, examples: list[Example], path: Path) -> None:
         axes.text(column, row, f"{cosines[row, column]:.2f}", ha="center", va="center", color=shade)
     axes.set_yticks(range(count), [shorten(text) for text in texts])
     axes.set_xticks([])
-    for column, picture in enumerate(pixels):
+    for column, example in enumerate(examples):
+        picture = model.resize(load_image(example.image))
         axes.imshow(picture, extent=(column - 0.45, column + 0.45, -0.6, -1.5))
     axes.set(xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -1.6))
     axes.set_title("cosine similarity of images and texts")

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -52,8 +53,37 @@ def batch_shards(mesh: Mesh) -> int:
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 
+def process_share(mesh: Mesh) -> tuple[int, int]:
+    """(p, P): of a batch cut into P equal parts, this process is to supply part p.
+
+    Processes whose devices hold the same rows, as with a tensor axis that spans processes, supply
+    the same part. Which rows of the global array a part becomes is up to the mesh's device order.
+    """
+    held: dict[int, list[int]] = {}
+    for shard, copies in enumerate(mesh.devices.reshape(batch_shards(mesh), -1)):
+        for process in {device.process_index for device in copies}:
+            held.setdefault(process, []).append(shard)
+    parts = sorted({tuple(shards) for shards in held.values()})
+    if len({len(part) for part in parts}) > 1 or sum(map(len, parts)) > batch_shards(mesh):
+        sizes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+        raise InputError(
+            f"a mesh of {sizes} gives processes unequal or overlapping parts of a batch; set "
+            "--mesh.tensor to a divisor or a multiple of a process's devices"
+        )
+    return parts.index(tuple(held[jax.process_index()])), len(parts)
+
+
+def mesh_of(tree: Any) -> Mesh:
+    """The mesh on which arrays lie; a mesh of one device for those that were not put on any."""
+    sharding = getattr(next(iter(jax.tree.leaves(tree)), None), "sharding", None)
+    if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh):
+        return sharding.mesh
+    device = next(iter(sharding.device_set)) if sharding else jax.local_devices()[0]
+    return make_mesh(MeshConfig(), [device])
+
+
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This process's rows of a global batch -> global arrays, sharded over the data axes."""
+    """This process's part of a global batch -> global arrays, sharded over the data axes."""
     sharding = batch_sharding(mesh)
     return {
         name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()

@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -52,3 +53,13 @@ def tree_shardings(tree: Any, mesh: Mesh) -> Any:
         return NamedSharding(mesh, P(*fitting))
 
     return jax.tree_util.tree_map_with_path(sharding, tree)
+
+
+def put_tree(tree: Any, shardings: Any) -> Any:
+    """Arrays that every process has whole -> global arrays with these shardings."""
+
+    def put(leaf: Any, sharding: NamedSharding) -> jax.Array:
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+    return jax.tree.map(put, tree, shardings)

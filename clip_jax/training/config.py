@@ -10,6 +10,7 @@ from clip_jax.data.augment import Augment
 from clip_jax.errors import InputError
 from clip_jax.models.config import CLIPConfig, Compute, ResNetConfig, check_config
 from clip_jax.parallel.mesh import MeshConfig
+from clip_jax.parallel.processes import ProcessesConfig
 from clip_jax.training.optimizer import OptimizerConfig
 
 
@@ -79,6 +80,8 @@ class TrainConfig:
     """Where checkpoints, metrics and pictures go; a run that is there is continued."""
     mesh: MeshConfig = field(default_factory=MeshConfig)
     """How devices share the work."""
+    processes: ProcessesConfig = field(default_factory=ProcessesConfig)
+    """How the processes of a run on several hosts meet."""
     compute: Compute = field(default_factory=Compute)
     """Precision, kernels and memory."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -93,6 +96,7 @@ class TrainConfig:
 OPERATIONAL = (
     "workdir",
     "mesh.",
+    "processes.",
     "micro_batch",
     "compute.attention",
     "compute.unroll",

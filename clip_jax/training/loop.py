@@ -4,10 +4,9 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import json
 import shutil
-import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,8 @@ from clip_jax.loading import load
 from clip_jax.model import Model, resize_of
 from clip_jax.models.attention import resolve_attention
 from clip_jax.models.clip import CLIP
-from clip_jax.parallel.mesh import batch_shards, make_mesh, put_batch
+from clip_jax.parallel.mesh import batch_shards, make_mesh, process_share, put_batch
+from clip_jax.parallel.processes import gather, same_errors
 from clip_jax.training.checkpoints import Checkpoints
 from clip_jax.training.config import OPERATIONAL, TrainConfig, check_train_config, flatten_config
 from clip_jax.training.curve import draw_curve
@@ -35,6 +35,7 @@ from clip_jax.training.metrics import StepLogger, write_results
 from clip_jax.training.optimizer import check_rates, learning_rate_schedule, make_optimizer
 from clip_jax.training.state import TrainState, abstract_state, init_state, state_from
 from clip_jax.training.step import make_train_step
+from clip_jax.training.stopping import stop_on_signal
 from clip_jax.weights.hub import local_vocabulary
 from clip_jax.weights.workdir import TOKENIZER, config_to_json
 
@@ -48,18 +49,21 @@ def train(config: TrainConfig) -> Model:
     Raises InputError for anything in the recipe, the data or the workdir that cannot work, before
     memory is allocated for the model.
     """
-    check_train_config(config)
-    mesh = make_mesh(config.mesh)
-    check_batch(config, mesh)
-    source = open_pairs(config.data.train, config.model.image.image_size)
-    check_evaluation(config)
+    with same_errors():
+        check_train_config(config)
+        mesh = make_mesh(config.mesh)
+        check_batch(config, mesh)
+        source = open_pairs(config.data.train, config.model.image.image_size)
+        check_evaluation(config)
+    check_processes_agree(config, source)
     workdir = make_workdir(config.workdir)
     with contextlib.closing(Checkpoints(workdir, config.checkpoint)) as checkpoints:
         start = checkpoints.latest() or 0
         if start:
-            check_same_recipe(checkpoints.read_run(start), config, source)
-            tokenizer = open_tokenizer(workdir / TOKENIZER, config.model.text.context_length)
-            run = Run(config, mesh, workdir, source, tokenizer)
+            saved = checkpoints.read_run(start)
+            with same_errors():
+                check_same_recipe(saved, config, source)
+                run = open_run(config, mesh, workdir, source)
             state = checkpoints.restore(start, run.abstract())
         else:
             run, state = begin(config, mesh, workdir, source)
@@ -67,10 +71,12 @@ def train(config: TrainConfig) -> Model:
             state = run.loop(start, state, checkpoints)
     module = run.module
     model = Model(module.config, state.params, state.batch_stats, run.tokenizer, module.compute)
-    if jax.process_index() == 0:
-        metrics, evaluation = workdir / "metrics.jsonl", config.evaluation
+    metrics, evaluation = workdir / "metrics.jsonl", config.evaluation
+    first = jax.process_index() == 0
+    if first:
         draw_curve(metrics, workdir / "loss.png")
-        results = evaluate_all(model, evaluation.zeroshot, evaluation.retrieval, workdir)
+    results = evaluate_all(model, evaluation.zeroshot, evaluation.retrieval, workdir)
+    if first:
         write_results(metrics, config.steps, results)
     return model
 
@@ -106,7 +112,8 @@ class Run:
         return abstract_state(self.module, self.optimizer, self.mesh)
 
     def batches(self, start: int) -> Iterator[dict[str, np.ndarray]]:
-        """This process's share of batch number `start`, `start` + 1, ..."""
+        """This process's part of batch number `start`, `start` + 1, ..."""
+        process, processes = process_share(self.mesh)
         return Batches(
             source=self.source,
             tokenizer=self.tokenizer,
@@ -115,8 +122,8 @@ class Run:
             seed=self.config.seed,
             augment=self.config.data.augment,
             threads=self.config.data.threads,
-            process=jax.process_index(),
-            processes=jax.process_count(),
+            process=process,
+            processes=processes,
         ).start_at(start)
 
     def describe(self) -> dict[str, Any]:
@@ -142,12 +149,12 @@ class Run:
             micro_batch=config.micro_batch,
         )
         batches = self.batches(start)
-        with StepLogger(self.workdir, start, config) as logger, stop_on_interrupt() as stopping:
+        with StepLogger(self.workdir, start, config) as logger, stop_on_signal() as stopping:
             for step in range(start + 1, config.steps + 1):
                 batch = put_batch(next(batches), self.mesh)
                 state, metrics = train_step(state, batch)
                 logger.push(step, metrics)
-                stop = stopping()
+                stop = stopping(step)
                 if stop or step % config.checkpoint.every == 0 or step == config.steps:
                     checkpoints.save(step, state, self.describe())
                 if stop:
@@ -155,31 +162,9 @@ class Run:
         return state
 
 
-@contextlib.contextmanager
-def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Yields a function that tells whether Ctrl-C was pressed; a second one interrupts at once.
-
-    Interrupted at any moment, a step would leave a state that is neither the old nor the new one.
-    """
-    pressed = threading.Event()
-    before = signal.getsignal(signal.SIGINT)
-
-    def press(number: int, frame: Any) -> None:
-        pressed.set()
-        signal.signal(signal.SIGINT, before)
-
-    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
-        yield pressed.is_set
-        return
-    signal.signal(signal.SIGINT, press)
-    try:
-        yield pressed.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def check_batch(config: TrainConfig, mesh: Mesh) -> None:
     """Refuse a batch that the mesh does not divide, and a share that micro-batches do not."""
+    process_share(mesh)
     shards = batch_shards(mesh)
     if config.batch_size % shards:
         below = config.batch_size // shards * shards
@@ -197,43 +182,73 @@ def check_batch(config: TrainConfig, mesh: Mesh) -> None:
 
 
 def make_workdir(path: str) -> Path:
-    """Create the workdir."""
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be the workdir ({error.strerror})") from None
+    """Create the workdir, once for all processes."""
+    with same_errors():
+        if jax.process_index() == 0:
+            try:
+                Path(path).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"{path}: cannot be the workdir ({error.strerror})") from None
+    with same_errors():
+        if not Path(path).is_dir():
+            raise InputError(f"{path}: not there; the workdir must be one that all processes share")
     return Path(path)
+
+
+def check_processes_agree(config: TrainConfig, source: PairSource) -> None:
+    """Refuse processes that were started with different recipes or see different data."""
+    here = {"config": flatten_config(config), "data": fingerprint(source)}
+    first, *_ = gather(json.dumps(here))
+    with same_errors():
+        differences = find_differences(json.loads(first), here, ("processes.index",))
+        if differences:
+            raise InputError(f"not the run of process 0 ({differences}); start all alike")
 
 
 def check_same_recipe(saved: dict[str, Any], config: TrainConfig, source: PairSource) -> None:
     """Refuse to continue a run with another recipe or other data."""
-    there, here = saved["config"], flatten_config(config)
-    names = [
-        name
-        for name in sorted(there.keys() | here.keys())
-        if not name.startswith(OPERATIONAL) and there.get(name) != here.get(name)
-    ]
-    differences = [f"{name} {there.get(name)} there, {here.get(name)} here" for name in names]
-    if saved["data"] != fingerprint(source):
-        differences.append(f"data of {saved['data']} there, {fingerprint(source)} here")
+    here = {"config": flatten_config(config), "data": fingerprint(source)}
+    differences = find_differences(saved, here, OPERATIONAL)
     if differences:
-        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
         raise InputError(
-            f"{config.workdir}: holds a run of another recipe ({'; '.join(differences[:3])}{more})"
+            f"{config.workdir}: holds a run of another recipe ({differences})"
             "; choose another --workdir, or continue it as it was"
         )
 
 
+def find_differences(there: dict[str, Any], here: dict[str, Any], but_for: tuple[str, ...]) -> str:
+    """How two runs' "config" and "data" differ, but for fields with these prefixes; "" if not."""
+    before, now = there["config"], here["config"]
+    differences = [
+        f"{name} {before.get(name)} there, {now.get(name)} here"
+        for name in sorted(before.keys() | now.keys())
+        if not name.startswith(but_for) and before.get(name) != now.get(name)
+    ]
+    if there["data"] != here["data"]:
+        differences.append(f"data of {there['data']} there, {here['data']} here")
+    more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
+    return "; ".join(differences[:3]) + more
+
+
+def open_run(config: TrainConfig, mesh: Mesh, workdir: Path, source: PairSource) -> Run:
+    """The run with the vocabulary that lies in the workdir."""
+    tokenizer = open_tokenizer(workdir / TOKENIZER, config.model.text.context_length)
+    return Run(config, mesh, workdir, source, tokenizer)
+
+
 def begin(
     config: TrainConfig, mesh: Mesh, workdir: Path, source: PairSource
-) -> tuple["Run", TrainState]:
+) -> tuple[Run, TrainState]:
     """A new run, its vocabulary kept in the workdir, and the state it starts from."""
-    given = load_initial(config)
-    tokenizer = make_tokenizer(config, source, given)
-    run = Run(config, mesh, workdir, source, tokenizer)
-    check_rates(run.abstract().params, config.optimizer.rates)
-    shutil.rmtree(workdir / TOKENIZER, ignore_errors=True)  # of a run that never saved
-    tokenizer.save(workdir / TOKENIZER)
+    with same_errors():
+        given = load_initial(config)
+        if jax.process_index() == 0:
+            tokenizer = make_tokenizer(config, source, given)
+            shutil.rmtree(workdir / TOKENIZER, ignore_errors=True)  # of a run that never saved
+            tokenizer.save(workdir / TOKENIZER)
+    with same_errors():
+        run = open_run(config, mesh, workdir, source)
+        check_rates(run.abstract().params, config.optimizer.rates)
     return run, run.initial_state(given and given.variables)
 
 

@@ -9,7 +9,7 @@ from flax import struct
 from jax.sharding import Mesh
 
 from clip_jax.models.clip import CLIP, init_variables
-from clip_jax.parallel.sharding import tree_shardings
+from clip_jax.parallel.sharding import put_tree, tree_shardings
 
 
 class TrainState(struct.PyTreeNode):
@@ -48,7 +48,7 @@ def state_from(
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(model, optimizer, mesh))
     places = {"params": shardings.params, "batch_stats": shardings.batch_stats}
     create = jax.jit(lambda given: _start(given, optimizer), out_shardings=shardings)
-    return create(jax.device_put(variables, places))
+    return create(put_tree(variables, places))
 
 
 def _fresh(model: CLIP, optimizer: optax.GradientTransformation, key: jax.Array) -> TrainState:

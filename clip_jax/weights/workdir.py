@@ -75,7 +75,7 @@ def config_from_json(values: dict[str, Any]) -> CLIPConfig:
 
 def _restore_variables(path: Path, model: CLIP) -> dict[str, Any]:
     """Parameters and running statistics of a saved TrainState, without the optimizer's state."""
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     target = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         jax.eval_shape(partial(init_variables, model), jax.random.key(0)),

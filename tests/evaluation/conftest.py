@@ -27,6 +27,7 @@ class TableModel:
 
     config = PRESETS["ViT-tiny"]
     resize = resize_of(config)
+    params = ()
 
     def __init__(self, images, texts):
         self._images = np.asarray(images, np.float32)

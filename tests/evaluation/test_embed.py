@@ -82,7 +82,7 @@ def test_long_texts_are_cut(model):
     )
 
 
-def test_pad_rows_repeats_the_last():
+def test_pad_rows_adds_zeros():
     rows = np.array([[1, 2], [3, 4]])
-    assert pad_rows(rows, 4).tolist() == [[1, 2], [3, 4], [3, 4], [3, 4]]
+    assert pad_rows(rows, 4).tolist() == [[1, 2], [3, 4], [0, 0], [0, 0]]
     assert pad_rows(rows, 2).tolist() == rows.tolist()
