@@ -5,6 +5,7 @@ process without others starts nothing here and waits for nothing.
 """
 
 import os
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -116,6 +117,8 @@ def leave(code: int) -> None:
 def _plain_hosts(config: ProcessesConfig) -> dict[str, Any] | None:
     """Arguments of jax.distributed.initialize from the settings; None for a run alone."""
     coordinator, count, index = config.coordinator, config.count, config.index
+    if count is not None and count < 1:
+        raise InputError(f"processes.count must be at least 1, got {count}")
     if count == 1 and not index:
         return None
     if coordinator is None or count is None or index is None:
@@ -128,12 +131,27 @@ def _plain_hosts(config: ProcessesConfig) -> dict[str, Any] | None:
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise InputError(f"processes.coordinator must be HOST:PORT, got {coordinator!r}")
+    if index == 0:
+        _check_free(int(port))
     return {
         "coordinator_address": coordinator,
         "num_processes": count,
         "process_id": index,
         "cluster_detection_method": "deactivate",
     }
+
+
+def _check_free(port: int) -> None:
+    """Refuse a port that is in use: JAX would crash, or mix its processes with another run's."""
+    try:
+        both = socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if both else socket.AF_INET
+        socket.create_server(("", port), family=family, dualstack_ipv6=both).close()
+    except OSError as error:
+        raise InputError(
+            f"processes.coordinator: port {port} cannot be used here ({error.strerror}); choose "
+            "another for all processes"
+        ) from None
 
 
 def _cluster() -> dict[str, Any] | None:

@@ -149,7 +149,7 @@ class Run:
             micro_batch=config.micro_batch,
         )
         batches = self.batches(start)
-        with StepLogger(self.workdir, start, config) as logger, stop_on_signal() as stopping:
+        with stop_on_signal() as stopping, StepLogger(self.workdir, start, config) as logger:
             for step in range(start + 1, config.steps + 1):
                 batch = put_batch(next(batches), self.mesh)
                 state, metrics = train_step(state, batch)

@@ -1,11 +1,21 @@
 """Meshes: their shapes, what is refused, and where a batch lies."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
 
 from clip_jax.errors import InputError
-from clip_jax.parallel.mesh import MeshConfig, batch_shards, make_mesh, put_batch
+from clip_jax.parallel.mesh import (
+    MeshConfig,
+    batch_sharding,
+    batch_shards,
+    make_mesh,
+    mesh_of,
+    process_share,
+    put_batch,
+)
 
 
 @pytest.mark.parametrize(
@@ -40,3 +50,49 @@ def test_batch_is_split_over_data_axes_and_copied_over_tensor():
     expected = sorted(tuple(rows[2 * i : 2 * i + 2].ravel().tolist()) for i in range(4))
     assert held == sorted(expected * 2)
     assert len(jax.devices()) == 8
+
+
+def process_of_devices(*owners):
+    """A mesh ("data", 1, "tensor"), given by the process that has each device."""
+    devices = np.vectorize(lambda owner: SimpleNamespace(process_index=owner))(np.array(owners))
+    data, tensor = devices.shape
+    shape = {"data": data, "fsdp": 1, "tensor": tensor}
+    return SimpleNamespace(devices=devices.reshape(data, 1, tensor), shape=shape)
+
+
+# A TPU slice of 4 x 4 chips, whose hosts have 2 x 2 each, as jax.make_mesh orders it for 16 x 1.
+TILES = [[0], [0], [1], [1], [0], [0], [1], [1], [2], [2], [3], [3], [2], [2], [3], [3]]
+
+
+@pytest.mark.parametrize(
+    ("owners", "shares"),
+    [
+        ([[0], [0]], [(0, 1)]),
+        ([[0], [0], [1], [1]], [(0, 2), (1, 2)]),
+        ([[1], [1], [0], [0]], [(1, 2), (0, 2)]),
+        ([[0, 0], [1, 1], [2, 2]], [(0, 3), (1, 3), (2, 3)]),
+        ([[0, 1], [2, 3]], [(0, 2), (0, 2), (1, 2), (1, 2)]),
+        ([[0, 0, 1, 1]], [(0, 1), (0, 1)]),
+        (TILES, [(0, 4), (1, 4), (2, 4), (3, 4)]),
+    ],
+)
+def test_shares_of_processes(monkeypatch, owners, shares):
+    for process, share in enumerate(shares):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        assert process_share(process_of_devices(*owners)) == share
+
+
+@pytest.mark.parametrize(
+    "owners", [[[0, 0, 1], [1, 2, 2]], [[0], [0], [1]], [[0, 1], [1, 0], [2, 2]]]
+)
+def test_meshes_that_share_a_batch_unequally_are_refused(owners):
+    with pytest.raises(InputError, match="unequal or overlapping parts"):
+        process_share(process_of_devices(*owners))
+
+
+def test_arrays_tell_their_mesh():
+    mesh = make_mesh(MeshConfig(2, 2, 2))
+    assert mesh_of(jax.device_put({"a": np.zeros(8)}, batch_sharding(mesh))) == mesh
+    device = jax.devices()[3]
+    assert list(mesh_of(jax.device_put(np.zeros(8), device)).devices.flat) == [device]
+    assert list(mesh_of(np.zeros(8)).devices.flat) == [jax.devices()[0]]

@@ -1,0 +1,274 @@
+"""How processes meet, agree and part: real processes, and what one is told of others."""
+
+import json
+import socket
+import time
+
+import jax
+import pytest
+from company import company, free_port, together
+
+from clip_jax.errors import InputError
+from clip_jax.parallel.processes import (
+    PARTING_SECONDS,
+    ProcessesConfig,
+    gather,
+    leave,
+    same_errors,
+    start_processes,
+)
+
+START = """
+import json, sys
+from dataclasses import dataclass, field
+import jax, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from clip_jax.commandline import main, parse
+from clip_jax.errors import InputError
+from clip_jax.parallel.mesh import MESH_AXES, MeshConfig, make_mesh, process_share, put_batch
+from clip_jax.parallel.processes import ProcessesConfig, gather, same_errors, start_processes
+from clip_jax.parallel.sharding import put_tree
+
+@dataclass(frozen=True)
+class Options:
+    processes: ProcessesConfig = field(default_factory=ProcessesConfig)
+
+def start(arguments):
+    start_processes(parse(Options, arguments, "program").processes)
+"""
+
+MEETING = f"""{START}
+start(sys.argv[1:])
+me = jax.process_index()
+said = {{"devices": [jax.local_device_count(), jax.device_count()], "texts": gather("ä" * me)}}
+try:
+    with same_errors():
+        if me == 1:
+            raise InputError("no such file")
+except InputError as error:
+    said["refusal"] = str(error)
+with same_errors():
+    pass
+
+devices = np.array(jax.devices())
+meshes = {{
+    "data": make_mesh(MeshConfig()),
+    "tensor inside": make_mesh(MeshConfig(tensor=2)),
+    "tensor across": make_mesh(MeshConfig(data=2, tensor=4)),
+    "whole": make_mesh(MeshConfig(data=1, tensor=8)),
+    "shuffled": Mesh(devices[[0, 2, 4, 6, 1, 3, 5, 7]].reshape(4, 2, 1), MESH_AXES),
+}}
+said["rows"] = {{}}
+for name, mesh in meshes.items():
+    part, parts = process_share(mesh)
+    array = put_batch({{"x": np.arange(16).reshape(parts, -1)[part]}}, mesh)["x"]
+    said["rows"][name] = jax.device_put(array, NamedSharding(mesh, P())).tolist()
+
+split, copied = (NamedSharding(meshes["data"], spec) for spec in (P("data"), P()))
+tree = put_tree({{"a": np.arange(8), "b": np.arange(3)}}, {{"a": split, "b": copied}})
+said["tree"] = {{
+    name: [shard.data.tolist() for shard in leaf.addressable_shards] for name, leaf in tree.items()
+}}
+print(json.dumps(said))
+"""
+
+FAILING = f"""{START}
+def run(arguments):
+    start(arguments)
+    gather("")
+    if jax.process_index() == 1:
+        raise InputError("picture 3 is broken")
+    gather("")
+
+sys.exit(main("program", run))
+"""
+
+
+@pytest.fixture(scope="module")
+def meeting():
+    """What four processes with two devices each say of a meeting on plain hosts."""
+    ended = together(["-c", MEETING], 4, 2)
+    assert [process.code for process in ended] == [0] * 4, ended
+    return [json.loads(process.output.splitlines()[-1]) for process in ended]
+
+
+def test_processes_meet_and_hear_each_other(meeting):
+    for said in meeting:
+        assert said["devices"] == [2, 8]
+        assert said["texts"] == ["", "ä", "ää", "äää"]
+
+
+def test_an_error_on_one_process_is_one_on_all(meeting):
+    other = "process 1: no such file"
+    assert [said["refusal"] for said in meeting] == [other, "no such file", other, other]
+
+
+@pytest.mark.parametrize("mesh", ["data", "tensor inside", "tensor across", "whole"])
+def test_the_parts_of_all_processes_are_the_batch(meeting, mesh):
+    assert [said["rows"][mesh] for said in meeting] == [list(range(16))] * 4
+
+
+def test_parts_lie_where_a_mesh_has_their_devices(meeting):
+    """Each process has two shards, four apart; no row is lost or doubled."""
+    rows = [0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15]
+    assert [said["rows"]["shuffled"] for said in meeting] == [rows] * 4
+
+
+def test_arrays_that_all_have_are_spread(meeting):
+    for index, said in enumerate(meeting):
+        assert said["tree"] == {"a": [[2 * index], [2 * index + 1]], "b": [[0, 1, 2]] * 2}
+
+
+def test_tasks_of_a_slurm_step_meet_by_themselves():
+    program = f"{START}\nstart([])\nprint(gather('x'))"
+    ended = together(["-c", program], 2, 1, slurm=True)
+    assert [process.code for process in ended] == [0, 0], ended
+    assert all(process.output.endswith("['x', 'x']\n") for process in ended)
+
+
+def test_a_process_that_fails_does_not_wait_for_the_others_nor_they_for_it():
+    with company(["-c", FAILING], 2, 1) as running:
+        running.processes[1].wait(60)
+        failed = time.monotonic()
+        running.processes[0].wait(60)
+        assert time.monotonic() - failed < 30
+        other, failing = running.wait()
+    assert failing.code == 2
+    assert failing.errors.endswith("program: picture 3 is broken\n")
+    assert other.code not in (0, 2)
+    assert other.errors
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_others_that_do_not_come_are_one_line(index):
+    address = f"localhost:{free_port()}"
+    options = [f"--processes.coordinator={address}", "--processes.count=2"]
+    options += [f"--processes.index={index}", "--processes.timeout=1"]
+    program = f"{START}\nsys.exit(main('program', start))"
+    started = time.monotonic()
+    (ended,) = together(["-c", program, *options], 1, 1)
+    assert time.monotonic() - started < 30 + PARTING_SECONDS
+    assert ended.code == 2
+    first, line = ended.errors.splitlines()
+    assert first == f"waiting for the other processes at {address}, for at most 1 s"
+    assert line.startswith(f"program: the processes did not all meet at {address} within 1 s; ")
+
+
+# --- one process
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"count": 2}, "need --processes.coordinator, --processes.count and --processes.index"),
+        ({"index": 0}, "all three"),
+        ({"coordinator": "localhost:3000", "count": 2}, "all three"),
+        ({"coordinator": "localhost:3000", "count": 2, "index": 2}, "below the count 2, got 2"),
+        ({"coordinator": "localhost:3000", "count": 2, "index": -1}, "below the count 2, got -1"),
+        ({"coordinator": "localhost:3000", "count": 0, "index": 0}, "count must be at least 1"),
+        ({"coordinator": "localhost", "count": 2, "index": 1}, "HOST:PORT, got 'localhost'"),
+        ({"coordinator": "localhost:http", "count": 2, "index": 1}, "HOST:PORT"),
+        ({"coordinator": ":3000", "count": 2, "index": 1}, "HOST:PORT"),
+        ({"coordinator": "localhost:70000", "count": 2, "index": 1}, "HOST:PORT"),
+        ({"timeout": 0}, "timeout must be at least 1, got 0"),
+    ],
+)
+def test_settings_that_cannot_be_meant(settings, message):
+    with pytest.raises(InputError, match=message) as caught:
+        start_processes(ProcessesConfig(**settings))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_port_that_is_taken_is_refused():
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"port {port} cannot be used here"):
+            start_processes(ProcessesConfig(f"localhost:{port}", 2, 0))
+
+
+@pytest.fixture
+def starts(monkeypatch):
+    """The arguments with which JAX is told to find other processes, instead of doing so."""
+    calls = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **arguments: calls.append(arguments))
+    jax.devices()
+    before = jax.config.jax_platforms
+    yield calls
+    jax.config.update("jax_platforms", before)
+
+
+SLURM = {"SLURM_STEP_NODELIST": "host[1-2]", "SLURM_NTASKS": "2"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "platforms", "settings"),
+    [
+        ({}, "cpu", {}),
+        ({}, "cuda,cpu", {}),
+        ({}, "cpu", {"count": 1}),
+        ({}, "cpu", {"coordinator": "localhost:3000", "count": 1, "index": 0}),
+        (SLURM | {"SLURM_NTASKS": "1"}, "cpu", {}),
+        ({"SLURM_NTASKS": "2"}, "cpu", {}),  # inside an allocation, but not of a step
+        (SLURM, "cpu", {"count": 1}),
+        ({"TPU_SKIP_MDS_QUERY": "1"}, "tpu,cpu", {}),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, "tpu,cpu", {}),
+        ({"TPU_PROCESS_ADDRESSES": "local"}, "tpu,cpu", {}),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, "cpu", {}),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, "tpu,cpu", {"count": 1}),
+    ],
+)
+def test_a_run_alone_starts_nothing(starts, monkeypatch, capsys, environment, platforms, settings):
+    tell(monkeypatch, environment, platforms)
+    start_processes(ProcessesConfig(**settings))
+    assert not starts
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("environment", "platforms", "method"),
+    [
+        (SLURM, "cuda,cpu", "slurm"),
+        ({}, "tpu,cpu", None),  # the metadata server knows
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, "tpu,cpu", None),
+        ({"TPU_WORKER_HOSTNAMES": "a", "MEGASCALE_NUM_SLICES": "2"}, "tpu,cpu", None),
+    ],
+)
+def test_what_a_cluster_says_is_left_to_jax(starts, monkeypatch, environment, platforms, method):
+    tell(monkeypatch, environment, platforms)
+    start_processes(ProcessesConfig())
+    (arguments,) = starts
+    assert arguments.get("cluster_detection_method") == method
+    assert not {"coordinator_address", "num_processes", "process_id"} & arguments.keys()
+
+
+def tell(monkeypatch, environment, platforms):
+    for name in ("TPU_SKIP_MDS_QUERY", "TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    jax.config.update("jax_platforms", platforms)
+
+
+def test_settings_are_preferred_to_what_slurm_says(starts, monkeypatch):
+    tell(monkeypatch, SLURM, "cpu")
+    start_processes(ProcessesConfig("host:3000", 4, 3))
+    (arguments,) = starts
+    assert arguments["cluster_detection_method"] == "deactivate"
+    assert arguments["coordinator_address"] == "host:3000"
+    assert (arguments["num_processes"], arguments["process_id"]) == (4, 3)
+
+
+def test_why_jax_cannot_find_the_others_is_one_line(monkeypatch):
+    def fail(**arguments):
+        raise RuntimeError("no metadata\nserver")
+
+    monkeypatch.setattr(jax.distributed, "initialize", fail)
+    with pytest.raises(InputError, match=r"cannot meet .*: no metadata \(.*--processes.count 1\)$"):
+        start_processes(ProcessesConfig("host:3000", 4, 3))
+
+
+def test_alone_there_is_nobody_to_hear_or_leave():
+    assert gather("text") == ["text"]
+    leave(3)
+    with pytest.raises(InputError, match="wrong"), same_errors():
+        raise InputError("wrong")

@@ -1,0 +1,198 @@
+"""train.py and eval.py as several processes: the same numbers as one process, stop and go."""
+
+import json
+import signal
+import time
+
+import numpy as np
+import PIL.Image
+import pytest
+from company import company, together
+from shards import encode, write_tar
+
+from clip_jax.evaluation.embed import on_all_devices
+from clip_jax.evaluation.run import run_retrieval, run_zeroshot
+from clip_jax.loading import load
+from clip_jax.training.metrics import read_metrics
+
+STEPS, BATCH = 30, 16
+RECIPE = """
+from clip_jax import CLIPConfig, TextConfig, ViTConfig
+from clip_jax.training.config import CheckpointConfig, DataConfig, TrainConfig
+from clip_jax.training.optimizer import OptimizerConfig
+
+config = TrainConfig(
+    model=CLIPConfig(
+        embed_dim=16,
+        image=ViTConfig(image_size=16, patch_size=8, width=16, layers=1, heads=2),
+        text=TextConfig(width=16, layers=1, heads=2, context_length=16),
+    ),
+    data=DataConfig(train="wds:{folder}/pairs.tar", vocab_size=64),
+    optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=2),
+    steps={steps},
+    batch_size={batch},
+    checkpoint=CheckpointConfig(every=100),
+    log_every=1,
+)
+"""
+CLASSES = ("cat", "dog", "tree", "red house", "quick brown fox")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Pairs, evaluation sets and a recipe; more images than two batches of evaluation."""
+    folder = tmp_path_factory.mktemp("processes")
+    pictures = [picture(number) for number in range(150)]
+    captions = [f"a {CLASSES[number % 5]} number {number}" for number in range(150)]
+    write_samples(folder / "pairs.tar", pictures[:40], {"txt": captions})
+    write_samples(folder / "pets/test/0.tar", pictures, {"cls": [n % 5 for n in range(150)]})
+    write_samples(folder / "found/test/0.tar", pictures, {"txt": captions})
+    for name in ("pets", "found"):
+        (folder / name / "test/nshards.txt").write_text("1")
+    (folder / "pets/classnames.txt").write_text("\n".join(CLASSES))
+    (folder / "pets/zeroshot_classification_templates.txt").write_text("a {c}\n{c}")
+    (folder / "found/dataset_type.txt").write_text("retrieval")
+    recipe = RECIPE.format(folder=folder, steps=STEPS, batch=BATCH)
+    (folder / "recipe.py").write_text(recipe)
+    return folder
+
+
+def picture(number):
+    pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3), np.uint8)
+    return encode(PIL.Image.fromarray(pixels))
+
+
+def write_samples(path, pictures, fields):
+    members = []
+    for number, content in enumerate(pictures):
+        members.append((f"{number:04}.png", content))
+        for field, values in fields.items():
+            members.append((f"{number:04}.{field}", str(values[number]).encode()))
+    write_tar(path, members)
+
+
+def command(folder, name, *options):
+    return ["train.py", f"{folder}/recipe.py", "--workdir", f"{folder}/{name}", *options]
+
+
+def losses(folder, name):
+    lines = read_metrics(folder / name / "metrics.jsonl")
+    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+@pytest.fixture(scope="module")
+def expected(folder):
+    """Losses of the run on one device."""
+    (ended,) = together(command(folder, "1x1"), 1, 1)
+    assert ended.code == 0, ended.errors
+    values = losses(folder, "1x1")
+    assert list(values) == list(range(1, STEPS + 1))
+    assert np.ptp(list(values.values())) > 0.05
+    return values
+
+
+def check(folder, name, expected):
+    """Step by step the losses of one device, up to float32's rounding."""
+    found = losses(folder, name)
+    assert list(found) == list(expected)
+    np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=2e-5)
+
+
+def interrupted(folder, name, processes, devices, number, sign):
+    """A run of which the last process gets a signal once a file is there; the step of the stop."""
+    workdir = folder / name
+    with company(command(folder, name), processes, devices) as running:
+        wait_for(workdir / sign, running.processes[0])
+        running.processes[-1].send_signal(number)
+        ended = running.wait()
+    assert [process.code for process in ended] == [130] * processes, ended
+    assert all(process.errors.endswith("train.py: interrupted\n") for process in ended)
+    (saved,) = (workdir / "checkpoints").glob("[0-9]*")
+    assert list(losses(folder, name)) == list(range(1, int(saved.name) + 1))
+    return int(saved.name)
+
+
+def wait_for(path, process):
+    """Until the file is there, a process still running."""
+    while not path.exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("processes", "devices"), [(1, 8), (4, 2)])
+def test_losses_do_not_depend_on_processes_and_devices(folder, expected, processes, devices):
+    name = f"{processes}x{devices}"
+    ended = together(command(folder, name), processes, devices)
+    assert [process.code for process in ended] == [0] * processes, ended
+    check(folder, name, expected)
+
+
+@pytest.fixture(scope="module")
+def two_processes(folder):
+    """A run that one device begins and two processes of four devices finish and evaluate.
+
+    These split each layer over both of them, and read the same rows.
+    """
+    assert interrupted(folder, "2x4", 1, 1, signal.SIGINT, "metrics.jsonl") < STEPS
+    options = ["--mesh.tensor=8", f"--evaluation.zeroshot=wds:{folder}/pets"]
+    ended = together(command(folder, "2x4", *options), 2, 4)
+    assert [process.code for process in ended] == [0, 0], ended
+    return ended
+
+
+def test_one_device_stops_and_two_processes_go_on(two_processes, folder, expected):
+    check(folder, "2x4", expected)
+
+
+def test_two_processes_stop_together_and_one_goes_on(folder, expected):
+    """The last process alone is asked to, at a moment when JAX alone listens."""
+    sign = "tokenizer/tokenizer.model"
+    assert interrupted(folder, "2to1", 2, 1, signal.SIGTERM, sign) < STEPS
+    (ended,) = together(command(folder, "2to1"), 1, 1)
+    assert ended.code == 0, ended.errors
+    check(folder, "2to1", expected)
+
+
+def test_only_the_first_process_reports(two_processes, folder):
+    first, other = two_processes
+    assert f"step {STEPS}/{STEPS}" in first.errors
+    assert "acc1" in first.output
+    assert "acc1" not in other.output
+    assert len(other.errors.splitlines()) == 1  # that it waits for the others
+    for name in ("loss.png", "similarity.png"):
+        with PIL.Image.open(folder / "2x4" / name) as image:
+            image.load()
+
+
+def test_evaluation_counts_each_sample_once(two_processes, folder):
+    """150 images in batches of 128: the second process has none in the last batch."""
+    model = load(folder / "2x4")
+    alone, _ = run_zeroshot(model, "", f"wds:{folder}/pets")
+    everywhere, _ = run_zeroshot(on_all_devices(model), "", f"wds:{folder}/pets")
+    results = folder / "2x4" / "results" / "pets-zeroshot_classification.json"
+    both = json.loads(results.read_text())
+    assert alone.metrics == everywhere.metrics == both["metrics"]
+
+
+def test_eval_as_two_processes(two_processes, folder):
+    data, output = f"wds:{folder}/found", folder / "found.json"
+    options = ["--model", f"{folder}/2x4", "--data", data, "--output", str(output)]
+    first, other = together(["eval.py", "retrieval", *options], 2, 2)
+    assert (first.code, other.code) == (0, 0), (first, other)
+    expected, _ = run_retrieval(load(folder / "2x4"), "", data)
+    assert json.loads(output.read_text())["metrics"] == expected.metrics
+    assert "text_retrieval_recall@5" in first.output
+    assert "text_retrieval_recall@5" not in other.output
+
+
+def test_processes_with_different_recipes_are_refused(folder):
+    recipe = (folder / "recipe.py").read_text()
+    (folder / "two.py").write_text(
+        "import sys\n"
+        + recipe.replace("steps=2)", "steps=2 + ('--processes.index=1' in sys.argv))")
+    )
+    ended = together(["train.py", f"{folder}/two.py", "--workdir", f"{folder}/none"], 2, 1)
+    assert [process.code for process in ended] == [2, 2]
+    for process in ended:
+        assert "(optimizer.warmup_steps 2 there, 3 here)" in process.errors.splitlines()[-1]
+    assert not (folder / "none").exists()
