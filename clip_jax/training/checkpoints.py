@@ -1,5 +1,6 @@
 """Saving and continuing a run, through Orbax."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from clip_jax.parallel.processes import gather
 from clip_jax.training.config import CheckpointConfig
 from clip_jax.training.state import TrainState
 from clip_jax.weights.workdir import checkpoint_manager
@@ -24,8 +26,9 @@ class Checkpoints:
         self._manager = checkpoint_manager(workdir, options)
 
     def latest(self) -> int | None:
-        """Step of the newest checkpoint."""
-        return self._manager.latest_step()
+        """Step of the newest checkpoint, as the first process sees it."""
+        step: int | None = json.loads(gather(json.dumps(self._manager.latest_step()))[0])
+        return step
 
     def read_run(self, step: int) -> dict[str, Any]:
         """What `save` was given as `run`."""

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -182,17 +183,22 @@ def check_batch(config: TrainConfig, mesh: Mesh) -> None:
 
 
 def make_workdir(path: str) -> Path:
-    """Create the workdir, once for all processes."""
+    """Create the workdir, and check that all processes see the same one."""
+    workdir, (mark, *_) = Path(path), gather(f".{uuid.uuid4().hex}")
+    first = jax.process_index() == 0
     with same_errors():
-        if jax.process_index() == 0:
+        if first:
             try:
-                Path(path).mkdir(parents=True, exist_ok=True)
+                workdir.mkdir(parents=True, exist_ok=True)
+                (workdir / mark).touch()
             except OSError as error:
                 raise InputError(f"{path}: cannot be the workdir ({error.strerror})") from None
     with same_errors():
-        if not Path(path).is_dir():
-            raise InputError(f"{path}: not there; the workdir must be one that all processes share")
-    return Path(path)
+        if not (workdir / mark).exists():
+            raise InputError(f"{path}: not that of process 0; give a workdir that all hosts share")
+    if first:
+        (workdir / mark).unlink()
+    return workdir
 
 
 def check_processes_agree(config: TrainConfig, source: PairSource) -> None:

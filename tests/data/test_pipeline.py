@@ -184,6 +184,17 @@ def test_evaluation_images_come_once_in_order():
     assert [number_of(image) for part in parts for image in part] == list(range(11))
 
 
+@pytest.mark.parametrize(
+    ("count", "numbers"),
+    [(11, [[0, 1, 2, 3, 8, 9, 10], [4, 5, 6, 7]]), (3, [[0, 1, 2], []]), (4, [[0, 1, 2, 3], []])],
+)
+def test_processes_take_turns_at_evaluation_images(count, numbers):
+    images = [encode(solid(number)) for number in range(count)]
+    for process, expected in enumerate(numbers):
+        parts = image_batches(images, Resize(8), 4, process, processes=2)
+        assert [number_of(image) for part in parts for image in part] == expected
+
+
 @pytest.mark.parametrize("mode", ["shortest", "squash", "longest"])
 def test_evaluation_images_are_resized_as_told(mode):
     images = [encode(smooth(size), "jpeg") for size in ((40, 30), (10, 50))]

@@ -1,11 +1,15 @@
 """Embedding in batches gives what embedding one by one gives, in order."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from shards import encode, smooth, solid
 
 from clip_jax.data.images import load_image
-from clip_jax.evaluation.embed import embed_images, embed_texts, pad_rows
+from clip_jax.evaluation.embed import embed_images, embed_texts, on_all_devices, pad_rows
+from clip_jax.parallel.mesh import MeshConfig, make_mesh, mesh_of
+from clip_jax.parallel.sharding import put_tree, tree_shardings
 
 TEXTS = [
     "a photo of a cat",
@@ -59,6 +63,25 @@ def test_texts_in_any_batch_size(model, batch_size):
     assert embedded.dtype == np.float32
     np.testing.assert_allclose(embedded, rows, atol=CLOSE)
     assert np.abs(np.diff(rows, axis=0)).max(axis=1).min() > 100 * CLOSE
+
+
+@pytest.mark.parametrize("batch_size", [3, 8, 64])
+def test_eight_devices_embed_as_one(model, one_by_one, batch_size):
+    """Batches are rounded up to eight, sixteen, ...; what fills the last one does not count."""
+    everywhere, done = on_all_devices(model), []
+    assert len(mesh_of(everywhere.params).devices.flat) == 8
+    embedded = embed_images(everywhere, pictures(), batch_size, done.append)
+    np.testing.assert_allclose(embedded, one_by_one, atol=CLOSE)
+    assert sum(done) == 10
+    assert set(done[:-1]) <= {-(-batch_size // 8) * 8}
+    texts = embed_texts(everywhere, TEXTS, batch_size)
+    np.testing.assert_allclose(texts, embed_texts(model, TEXTS), atol=CLOSE)
+
+
+def test_parameters_that_are_split_embed_as_whole_ones(model, one_by_one):
+    variables, mesh = model.variables, make_mesh(MeshConfig(2, 2, 2))
+    split = dataclasses.replace(model, **put_tree(variables, tree_shardings(variables, mesh)))
+    np.testing.assert_allclose(embed_images(split, pictures(), 4), one_by_one, atol=CLOSE)
 
 
 def test_short_texts_run_at_a_short_length(model, monkeypatch):

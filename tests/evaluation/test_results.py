@@ -1,11 +1,12 @@
 """Result files in CLIP_benchmark's schema, and the table for people."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from clip_jax.errors import InputError
-from clip_jax.evaluation.results import Result, print_results, write_result
+from clip_jax.evaluation.results import Result, print_results, write_result, write_results
 
 RESULT = Result(
     dataset="pets",
@@ -35,6 +36,20 @@ def test_places_that_cannot_be_written_are_refused(tmp_path):
         with pytest.raises(InputError, match=f"{path}: cannot write") as caught:
             write_result(RESULT, path)
         assert "\n" not in str(caught.value)
+
+
+def test_sets_of_one_name_get_files_of_their_own(tmp_path):
+    other = Result("pets", "zeroshot_retrieval", {}, "runs/pets")
+    write_results([RESULT, other, replace(RESULT, metrics={"acc1": 1.0})], tmp_path)
+    accuracies = {
+        path.name: json.loads(path.read_text())["metrics"].get("acc1")
+        for path in tmp_path.iterdir()
+    }
+    assert accuracies == {
+        "pets-zeroshot_classification.json": 0.25,
+        "pets-zeroshot_classification-2.json": 1.0,
+        "pets-zeroshot_retrieval.json": None,
+    }
 
 
 def test_the_table_shows_every_metric_and_note(capsys, monkeypatch):

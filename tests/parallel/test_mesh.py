@@ -60,8 +60,9 @@ def process_of_devices(*owners):
     return SimpleNamespace(devices=devices.reshape(data, 1, tensor), shape=shape)
 
 
-# A TPU slice of 4 x 4 chips, whose hosts have 2 x 2 each, as jax.make_mesh orders it for 16 x 1.
-TILES = [[0], [0], [1], [1], [0], [0], [1], [1], [2], [2], [3], [3], [2], [2], [3], [3]]
+# The processes of a v5e:4x4's chips in the order of jax.make_mesh, for 16 x 1 and 4 x 4.
+V5E = [[0], [0], [1], [1], [1], [1], [0], [2], [3], [3], [3], [3], [2], [2], [2], [0]]
+V5E_TENSOR = [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,8 @@ TILES = [[0], [0], [1], [1], [0], [0], [1], [1], [2], [2], [3], [3], [2], [2], [
         ([[0, 0], [1, 1], [2, 2]], [(0, 3), (1, 3), (2, 3)]),
         ([[0, 1], [2, 3]], [(0, 2), (0, 2), (1, 2), (1, 2)]),
         ([[0, 0, 1, 1]], [(0, 1), (0, 1)]),
-        (TILES, [(0, 4), (1, 4), (2, 4), (3, 4)]),
+        (V5E, [(0, 4), (1, 4), (2, 4), (3, 4)]),
+        (V5E_TENSOR, [(0, 2), (0, 2), (1, 2), (1, 2)]),
     ],
 )
 def test_shares_of_processes(monkeypatch, owners, shares):

@@ -3,10 +3,11 @@
 import json
 import socket
 import time
+from pathlib import Path
 
 import jax
 import pytest
-from company import company, free_port, together
+from processes import free_port, running, together
 
 from clip_jax.errors import InputError
 from clip_jax.parallel.processes import (
@@ -18,83 +19,20 @@ from clip_jax.parallel.processes import (
     start_processes,
 )
 
-START = """
-import json, sys
-from dataclasses import dataclass, field
-import jax, numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
-from clip_jax.commandline import main, parse
-from clip_jax.errors import InputError
-from clip_jax.parallel.mesh import MESH_AXES, MeshConfig, make_mesh, process_share, put_batch
-from clip_jax.parallel.processes import ProcessesConfig, gather, same_errors, start_processes
-from clip_jax.parallel.sharding import put_tree
-
-@dataclass(frozen=True)
-class Options:
-    processes: ProcessesConfig = field(default_factory=ProcessesConfig)
-
-def start(arguments):
-    start_processes(parse(Options, arguments, "program").processes)
-"""
-
-MEETING = f"""{START}
-start(sys.argv[1:])
-me = jax.process_index()
-said = {{"devices": [jax.local_device_count(), jax.device_count()], "texts": gather("ä" * me)}}
-try:
-    with same_errors():
-        if me == 1:
-            raise InputError("no such file")
-except InputError as error:
-    said["refusal"] = str(error)
-with same_errors():
-    pass
-
-devices = np.array(jax.devices())
-meshes = {{
-    "data": make_mesh(MeshConfig()),
-    "tensor inside": make_mesh(MeshConfig(tensor=2)),
-    "tensor across": make_mesh(MeshConfig(data=2, tensor=4)),
-    "whole": make_mesh(MeshConfig(data=1, tensor=8)),
-    "shuffled": Mesh(devices[[0, 2, 4, 6, 1, 3, 5, 7]].reshape(4, 2, 1), MESH_AXES),
-}}
-said["rows"] = {{}}
-for name, mesh in meshes.items():
-    part, parts = process_share(mesh)
-    array = put_batch({{"x": np.arange(16).reshape(parts, -1)[part]}}, mesh)["x"]
-    said["rows"][name] = jax.device_put(array, NamedSharding(mesh, P())).tolist()
-
-split, copied = (NamedSharding(meshes["data"], spec) for spec in (P("data"), P()))
-tree = put_tree({{"a": np.arange(8), "b": np.arange(3)}}, {{"a": split, "b": copied}})
-said["tree"] = {{
-    name: [shard.data.tolist() for shard in leaf.addressable_shards] for name, leaf in tree.items()
-}}
-print(json.dumps(said))
-"""
-
-FAILING = f"""{START}
-def run(arguments):
-    start(arguments)
-    gather("")
-    if jax.process_index() == 1:
-        raise InputError("picture 3 is broken")
-    gather("")
-
-sys.exit(main("program", run))
-"""
+PROGRAM = str(Path(__file__).with_name("program.py"))
 
 
 @pytest.fixture(scope="module")
 def meeting():
-    """What four processes with two devices each say of a meeting on plain hosts."""
-    ended = together(["-c", MEETING], 4, 2)
+    """What four processes with four devices each say of a meeting on plain hosts."""
+    ended = together([PROGRAM, "meet"], 4, 4)
     assert [process.code for process in ended] == [0] * 4, ended
     return [json.loads(process.output.splitlines()[-1]) for process in ended]
 
 
 def test_processes_meet_and_hear_each_other(meeting):
     for said in meeting:
-        assert said["devices"] == [2, 8]
+        assert said["devices"] == [4, 16]
         assert said["texts"] == ["", "ä", "ää", "äää"]
 
 
@@ -103,38 +41,40 @@ def test_an_error_on_one_process_is_one_on_all(meeting):
     assert [said["refusal"] for said in meeting] == [other, "no such file", other, other]
 
 
-@pytest.mark.parametrize("mesh", ["data", "tensor inside", "tensor across", "whole"])
+@pytest.mark.parametrize("mesh", ["data", "tensor inside", "tensor across", "whole", "TPU tensor"])
 def test_the_parts_of_all_processes_are_the_batch(meeting, mesh):
     assert [said["rows"][mesh] for said in meeting] == [list(range(16))] * 4
 
 
 def test_parts_lie_where_a_mesh_has_their_devices(meeting):
-    """Each process has two shards, four apart; no row is lost or doubled."""
-    rows = [0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15]
-    assert [said["rows"]["shuffled"] for said in meeting] == [rows] * 4
+    """A process's devices are not next to each other; no row is lost or doubled."""
+    parts = [iter(range(4 * process, 4 * process + 4)) for process in range(4)]
+    owners = [0, 0, 1, 1, 1, 1, 0, 2, 3, 3, 3, 3, 2, 2, 2, 0]  # of a v5e:4x4's chips
+    rows = [next(parts[owner]) for owner in owners]
+    assert [said["rows"]["TPU"] for said in meeting] == [rows] * 4
 
 
 def test_arrays_that_all_have_are_spread(meeting):
-    for index, said in enumerate(meeting):
-        assert said["tree"] == {"a": [[2 * index], [2 * index + 1]], "b": [[0, 1, 2]] * 2}
+    for process, said in enumerate(meeting):
+        own = [[4 * process + device] for device in range(4)]
+        assert said["tree"] == {"a": own, "b": [[0, 1, 2]] * 4}
 
 
 def test_tasks_of_a_slurm_step_meet_by_themselves():
-    program = f"{START}\nstart([])\nprint(gather('x'))"
-    ended = together(["-c", program], 2, 1, slurm=True)
+    ended = together([PROGRAM, "hear"], 2, 1, slurm=True)
     assert [process.code for process in ended] == [0, 0], ended
     assert all(process.output.endswith("['x', 'x']\n") for process in ended)
 
 
 def test_a_process_that_fails_does_not_wait_for_the_others_nor_they_for_it():
-    with company(["-c", FAILING], 2, 1) as running:
-        running.processes[1].wait(60)
+    with running([PROGRAM, "fail"], 2, 1) as group:
+        group.processes[1].wait(60)
         failed = time.monotonic()
-        running.processes[0].wait(60)
+        group.processes[0].wait(60)
         assert time.monotonic() - failed < 30
-        other, failing = running.wait()
+        other, failing = group.wait()
     assert failing.code == 2
-    assert failing.errors.endswith("program: picture 3 is broken\n")
+    assert failing.errors.endswith("program.py: picture 3 is broken\n")
     assert other.code not in (0, 2)
     assert other.errors
 
@@ -144,14 +84,13 @@ def test_others_that_do_not_come_are_one_line(index):
     address = f"localhost:{free_port()}"
     options = [f"--processes.coordinator={address}", "--processes.count=2"]
     options += [f"--processes.index={index}", "--processes.timeout=1"]
-    program = f"{START}\nsys.exit(main('program', start))"
     started = time.monotonic()
-    (ended,) = together(["-c", program, *options], 1, 1)
+    (ended,) = together([PROGRAM, "start", *options], 1, 1)
     assert time.monotonic() - started < 30 + PARTING_SECONDS
     assert ended.code == 2
     first, line = ended.errors.splitlines()
     assert first == f"waiting for the other processes at {address}, for at most 1 s"
-    assert line.startswith(f"program: the processes did not all meet at {address} within 1 s; ")
+    assert line.startswith(f"program.py: the processes did not all meet at {address} within 1 s; ")
 
 
 # --- one process

@@ -16,7 +16,7 @@ from clip_jax.data.augment import Augment
 from clip_jax.parallel.mesh import MeshConfig
 from clip_jax.training.checkpoints import Checkpoints
 from clip_jax.training.config import CheckpointConfig, DataConfig, EvaluationConfig, TrainConfig
-from clip_jax.training.loop import train
+from clip_jax.training.loop import make_workdir, train
 from clip_jax.training.metrics import StepLogger, read_metrics
 from clip_jax.training.optimizer import OptimizerConfig
 
@@ -243,6 +243,16 @@ def test_contradictions_are_refused_in_one_line(tmp_path, changes, message):
         not (tmp_path / "work" / "checkpoints").exists()
         or not Checkpoints(tmp_path / "work", RECIPE.checkpoint).latest()
     )
+
+
+def test_a_workdir_that_processes_do_not_share_is_refused(tmp_path, monkeypatch):
+    """Each of several hosts has a directory of that name; the first one's is another's."""
+    with monkeypatch.context() as patch:
+        patch.setattr(jax, "process_index", lambda: 1)
+        with pytest.raises(InputError, match="not that of process 0; give a workdir that all"):
+            make_workdir(str(tmp_path))
+    assert make_workdir(str(tmp_path)) == tmp_path
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_cannot_be_the_workdir(tmp_path):

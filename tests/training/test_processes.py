@@ -7,7 +7,7 @@ import time
 import numpy as np
 import PIL.Image
 import pytest
-from company import company, together
+from processes import running, together
 from shards import encode, write_tar
 
 from clip_jax.evaluation.embed import on_all_devices
@@ -101,10 +101,10 @@ def check(folder, name, expected):
 def interrupted(folder, name, processes, devices, number, sign):
     """A run of which the last process gets a signal once a file is there; the step of the stop."""
     workdir = folder / name
-    with company(command(folder, name), processes, devices) as running:
-        wait_for(workdir / sign, running.processes[0])
-        running.processes[-1].send_signal(number)
-        ended = running.wait()
+    with running(command(folder, name), processes, devices) as group:
+        wait_for(workdir / sign, group.processes[0])
+        group.processes[-1].send_signal(number)
+        ended = group.wait()
     assert [process.code for process in ended] == [130] * processes, ended
     assert all(process.errors.endswith("train.py: interrupted\n") for process in ended)
     (saved,) = (workdir / "checkpoints").glob("[0-9]*")

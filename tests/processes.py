@@ -23,7 +23,7 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Company:
+class Group:
     """Running processes, whose outputs are files of a folder."""
 
     processes: list[subprocess.Popen]
@@ -40,23 +40,23 @@ class Company:
 
 
 @contextmanager
-def company(
+def running(
     command: Sequence[str], processes: int, devices: int, slurm: bool = False
-) -> Iterator[Company]:
+) -> Iterator[Group]:
     """`python COMMAND` as so many processes, which are told of each other as on plain hosts.
 
     Or as tasks of a SLURM step. A single process is told of none.
     """
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
-        running = Company([], Path(folder))
+        group = Group([], Path(folder))
         try:
             for index in range(processes):
                 told = _settings(processes, index, port) if processes > 1 and not slurm else []
                 environment = _slurm(processes, index, port) if slurm else {}
                 with (
-                    (running.folder / f"o{index}").open("w") as output,
-                    (running.folder / f"e{index}").open("w") as errors,
+                    (group.folder / f"o{index}").open("w") as output,
+                    (group.folder / f"e{index}").open("w") as errors,
                 ):
                     process = subprocess.Popen(
                         [sys.executable, *command, *told],
@@ -65,21 +65,21 @@ def company(
                         stdout=output,
                         stderr=errors,
                     )
-                running.processes.append(process)
-            yield running
+                group.processes.append(process)
+            yield group
         finally:
-            for process in running.processes:
+            for process in group.processes:
                 process.kill()
-            for process in running.processes:
+            for process in group.processes:
                 process.wait()
 
 
 def together(
     command: Sequence[str], processes: int, devices: int, slurm: bool = False
 ) -> list[Ended]:
-    """`company`, until all have ended."""
-    with company(command, processes, devices, slurm) as running:
-        return running.wait()
+    """`running`, until all have ended."""
+    with running(command, processes, devices, slurm) as group:
+        return group.wait()
 
 
 def free_port() -> int:
