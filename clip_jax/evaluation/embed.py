@@ -104,7 +104,7 @@ class Plan:
         rows, numbers = [], []
         for start in range(0, self.total, self.part * processes):
             part = next(parts, nothing)
-            number = np.full(self.part, -1)
+            number = np.full(self.part, -1, np.int32)
             number[: len(part)] = start + process * self.part + np.arange(len(part))
             batch = put_batch({"inputs": pad_rows(part, self.part), "number": number}, self.mesh)
             embedded = encode(batch["inputs"], normalize=True)
