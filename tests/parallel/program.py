@@ -31,7 +31,7 @@ def run(arguments):
     role, *options = arguments
     start_processes(parse(Options, options, "program.py").processes)
     if role == "hear":
-        print(gather("x"))
+        say(gather("x"))
     if role == "fail":
         gather("")
         if jax.process_index() == 1:
@@ -40,7 +40,12 @@ def run(arguments):
     if role == "meet":
         said = {"devices": [jax.local_device_count(), jax.device_count()]}
         said |= {"texts": gather("ä" * jax.process_index()), "refusal": refusal()}
-        print(json.dumps(said | {"rows": rows(), "tree": tree()}))
+        say(said | {"rows": rows(), "tree": tree()})
+
+
+def say(what):
+    """One line of JSON; not to standard output, into whose lines Gloo may write its own."""
+    print(json.dumps(what), file=sys.stderr)
 
 
 def refusal():
