@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import rich.box
@@ -21,6 +20,7 @@ from clip_jax.models.flops import forward_flops
 from clip_jax.parallel.hlo import Collective
 from clip_jax.parallel.topology import ENVIRONMENT, Chip, check_compiler, parse_slice
 from clip_jax.training.config import TrainConfig, check_train_config
+from clip_jax.training.estimate import estimate_step, pair_flops
 from clip_jax.training.footprint import HERE, Footprint
 
 COMPILE = "import sys; from clip_jax.training.footprint import answer; answer(sys.argv[1])"
@@ -181,7 +181,7 @@ def work_table(config: TrainConfig, footprint: Footprint) -> Table:
 def time_table(config: TrainConfig, footprint: Footprint, chip: Chip) -> Table:
     """Time of a step and of the whole recipe: a floor, and what the compiler expects."""
     chips = math.prod(footprint.mesh.values())
-    estimate = Estimate.of(config, footprint, chip)
+    estimate = estimate_step(config, footprint, chip)
     table = _table("time", "a step", f"{config.steps:,} steps", "chip-hours")
 
     def add_part(name: str, seconds: float) -> None:
@@ -198,50 +198,6 @@ def time_table(config: TrainConfig, footprint: Footprint, chip: Chip) -> Table:
         add_part("kernels, as the compiler expects", estimate.kernels)
         add("kernels, then collectives", estimate.expected)
     return table
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Seconds of one step on one chip."""
-
-    flops: int
-    """Of one chip, recomputation included."""
-    products: float
-    """At the chip's peak."""
-    exchange: float
-    """Collectives, all links busy."""
-    kernels: float
-    """What the compiler expects of its kernels; they wait for memory as well."""
-
-    @staticmethod
-    def of(config: TrainConfig, footprint: Footprint, chip: Chip) -> "Estimate":
-        """From the recipe, what was compiled, and the chip's public figures."""
-        devices = math.prod(footprint.mesh.values())
-        flops = config.batch_size * pair_flops(config, footprint.trained) // devices
-        sent = sum(collective.sent for collective in footprint.collectives)
-        return Estimate(
-            flops, flops / chip.flops, sent / chip.interconnect, footprint.cycles / chip.clock
-        )
-
-    @property
-    def roofline(self) -> float:
-        """If products and collectives overlapped entirely."""
-        return max(self.products, self.exchange)
-
-    @property
-    def expected(self) -> float:
-        """If kernels and collectives did not overlap at all."""
-        return self.kernels + self.exchange
-
-
-def pair_flops(config: TrainConfig, trained: frozenset[str]) -> int:
-    """FLOPs of an update, for one pair: a trained tower's forward pass, twice as much backward, and
-    one more forward pass for each thing that recomputes it."""
-    passes = 3 + (config.compute.remat == "full") + (config.micro_batch is not None)
-    return sum(
-        flops * (passes if tower in trained else 1)
-        for tower, flops in forward_flops(config.model).items()
-    )
 
 
 def size_text(size: int) -> str:

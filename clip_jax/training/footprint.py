@@ -75,7 +75,7 @@ def measure(config: TrainConfig) -> Footprint:
     return Footprint(
         dict(mesh.shape),
         held,
-        compiled.memory_analysis().peak_memory_in_bytes,
+        needed_bytes(compiled.memory_analysis(), devices[0].platform),
         memory,
         trained,
         tuple(found for found in collectives(text) if found.devices > 1),
@@ -122,6 +122,18 @@ def _bytes_per_device(tree: Any) -> int:
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         for leaf in jax.tree.leaves(tree)
     )
+
+
+def needed_bytes(stats: Any, platform: str) -> int:
+    """Memory that a program takes at its fullest, from compiled.memory_analysis().
+
+    The TPU compiler's sum of temporaries counts those that follow each other in one place; its peak
+    is what it compares with the memory there is. Elsewhere the peak leaves temporaries out.
+    """
+    if platform == "tpu":
+        return stats.peak_memory_in_bytes
+    arguments, outputs = stats.argument_size_in_bytes, stats.output_size_in_bytes
+    return arguments + outputs - stats.alias_size_in_bytes + stats.temp_size_in_bytes
 
 
 def shortfall(message: str) -> tuple[int, int]:

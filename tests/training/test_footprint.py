@@ -73,9 +73,9 @@ def test_a_step_is_measured_on_these_devices():
     config = dataclasses.replace(RECIPE, mesh=MeshConfig(2, 2, 2))
     found = measure(config)
     assert found.mesh == {"data": 2, "fsdp": 2, "tensor": 2}
-    assert sum(found.held.values()) < found.needed < 2**30 < found.memory
+    float_images = 4 * 16 * 16 * 3 * np.float32().nbytes  # of one device, standardised
+    assert sum(found.held.values()) + float_images < found.needed < 2**30 < found.memory
     assert found.fits
-    assert found.trained == {"image", "text"}
     gathered = 16 * 16 * np.float32().nbytes
     assert gathered in [c.bytes for c in found.collectives if c.kind == "all-gather"]
     assert all(c.devices > 1 for c in found.collectives)
@@ -177,7 +177,8 @@ def test_a_step_is_measured_on_a_tpu(tpu):
     found = measure(dataclasses.replace(RECIPE, dry_run="tpu:v5e-4", mesh=MeshConfig(fsdp=2)))
     assert found.fits
     assert math.prod(found.mesh.values()) == 4
-    assert sum(found.held.values()) < found.needed < found.memory == 2**34
+    float_images = 4 * 16 * 16 * 3 * np.float32().nbytes
+    assert sum(found.held.values()) + float_images < found.needed < found.memory == 2**34
     assert found.cycles > 0
     assert {"all-gather", "all-reduce"} <= {c.kind for c in found.collectives}
 
