@@ -171,9 +171,7 @@ def work_table(config: TrainConfig, footprint: Footprint) -> Table:
         table.add_row(f"{tower} tower, forward, one pair", f"{flops / 1e9:,.2f} GFLOP")
     step = config.batch_size * pair_flops(config, footprint.trained)
     passes = step / config.batch_size / sum(forward.values())
-    table.add_row(
-        f"a step: {config.batch_size:,} x {passes:.3g} of it", f"{step / 1e12:,.3g} TFLOP"
-    )
+    table.add_row(f"a step: {passes:.3g} passes of {config.batch_size:,} pairs", f"{step:.3g} FLOP")
     table.add_row(f"{config.steps:,} steps", f"{config.steps * step:.3g} FLOP")
     return table
 
@@ -196,7 +194,7 @@ def time_table(config: TrainConfig, footprint: Footprint, chip: Chip) -> Table:
     add("roofline: the longer of the two", estimate.roofline)
     if footprint.cycles:
         add_part("kernels, as the compiler expects", estimate.kernels)
-        add("kernels, then collectives", estimate.expected)
+        add("as compiled: kernels, then collectives", estimate.expected)
     return table
 
 

@@ -10,12 +10,7 @@ from jax.sharding import SingleDeviceSharding
 
 from clip_jax.errors import InputError
 from clip_jax.parallel.hlo import kernel_cycles
-from clip_jax.parallel.topology import CHIPS, ENVIRONMENT, Slice, check_compiler, parse_slice
-from clip_jax.parallel.topology import tpu_devices as devices_of
-
-needs_compiler = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="the TPU compiler is not installed"
-)
+from clip_jax.parallel.topology import CHIPS, Slice, check_compiler, parse_slice, tpu_devices
 
 
 # Chips and default shapes: docs.cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e}.
@@ -75,15 +70,6 @@ def test_without_the_compiler(monkeypatch):
 # --- with the compiler
 
 
-@pytest.fixture
-def tpu_devices(monkeypatch):
-    """Devices of a slice, in this process."""
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    return devices_of
-
-
-@needs_compiler
 @pytest.mark.parametrize(
     ("target", "kind"),
     [
@@ -94,16 +80,15 @@ def tpu_devices(monkeypatch):
         ("tpu:v6e-8", "TPU v6 lite"),
     ],
 )
-def test_a_chip_is_a_device(tpu_devices, target, kind):
+def test_a_chip_is_a_device(tpu, target, kind):
     wanted = parse_slice(target)
     devices = tpu_devices(wanted)
     assert len(devices) == wanted.chips
     assert devices[0].device_kind == kind
 
 
-@needs_compiler
 @pytest.mark.parametrize("name", CHIPS)
-def test_the_compiler_s_estimates_agree_with_public_peaks(tpu_devices, name):
+def test_the_compiler_s_estimates_agree_with_public_peaks(tpu, name):
     """At the chip's clock, a large product runs near peak FLOP/s, and never above it."""
     chip = CHIPS[name]
     device = tpu_devices(Slice(chip, (1,) * chip.dimensions))[0]

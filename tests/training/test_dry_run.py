@@ -115,8 +115,9 @@ def test_the_report_has_every_part(capsys, monkeypatch):
         "activations, gradients and temporaries 3.75 GiB",
         "all-reduce 1 256 2.38 GiB 4.75 GiB",
         "image tower, forward, one pair 162.03 GFLOP",
+        "a step: 4 passes of 32,768 pairs 2.3e+16 FLOP",
         "roofline: the longer of the two 455.7 ms 4.6 h 1,166.5",
-        "kernels, then collectives 1,025.5 ms 10.3 h 2,625.3",
+        "as compiled: kernels, then collectives 1,025.5 ms 10.3 h 2,625.3",
     ):
         assert row in rows, row
 
