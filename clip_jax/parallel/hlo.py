@@ -41,7 +41,7 @@ class Collective:
 
 
 def collectives(text: str) -> list[Collective]:
-    """The collectives of a compiled program, in the order of its text.
+    """The collectives of a compiled program.
 
     A pair of start and done counts once, and so do the parts of one that is overlapped with several
     kernels, which share a chain_id. The TPU compiler writes a reduce-scatter as a fused all-reduce
@@ -49,7 +49,8 @@ def collectives(text: str) -> list[Collective]:
     """
     program = _Program(text)
     found: dict[str, Collective] = {}
-    for name, instructions in program.computations.items():
+    for name, times in program.times.items():
+        instructions = program.computations[name]
         for instruction in instructions.values():
             kind = instruction.opcode.removesuffix("-done")
             if kind not in KINDS:
@@ -64,7 +65,7 @@ def collectives(text: str) -> list[Collective]:
                 size *= devices
             chain = re.search(r'chain_id="\w+"', start.text)
             key = chain.group() if chain else instruction.name
-            found[key] = Collective(kind, devices, size, program.times[name])
+            found[key] = Collective(kind, devices, size, times)
     return list(found.values())
 
 
@@ -76,13 +77,12 @@ def kernel_cycles(text: str) -> int:
     """
     program = _Program(text)
     total = 0
-    for name, instructions in program.computations.items():
-        if name not in program.fused:
-            estimates = (
-                re.search(r'"estimated_cycles":"(\d+)"', instruction.text)
-                for instruction in instructions.values()
-            )
-            total += program.times[name] * sum(int(found[1]) for found in estimates if found)
+    for name in program.times.keys() - program.fused:
+        estimates = (
+            re.search(r'"estimated_cycles":"(\d+)"', instruction.text)
+            for instruction in program.computations[name].values()
+        )
+        total += program.times[name] * sum(int(found[1]) for found in estimates if found)
     return total
 
 
@@ -100,18 +100,10 @@ class _Instruction:
 
     @property
     def called(self) -> list[str]:
-        """The computations that it runs, except a loop's condition and what reductions apply."""
-        if self.opcode.removesuffix("-start") not in (
-            "fusion",
-            "call",
-            "while",
-            "conditional",
-            "async",
-        ):
+        """The computations that it runs, but for a loop's condition and what reductions apply."""
+        if self.opcode.removesuffix("-start") not in ("fusion", "call", "while", "async"):
             return []
-        branches = re.search(r"branch_computations=\{([^}]*)\}", self.text)
-        single = re.findall(r"(?:calls|body|to_apply|\w+_computation)=(%[\w.\-]+)", self.text)
-        return re.findall(r"%([\w.\-]+)", " ".join([*single, branches[1] if branches else ""]))
+        return re.findall(r"(?:calls|body|to_apply)=%([\w.\-]+)", self.text)
 
 
 _INSTRUCTION = re.compile(r"\s+(?:ROOT )?%([\w.\-]+) = (.*?) ([a-z][a-z0-9\-]*)\((.*)")

@@ -138,6 +138,22 @@ def test_start_and_done_are_one():
     assert collectives(text) == [Collective("all-gather", 8, 8 * 4096)]
 
 
+def test_a_collective_inside_an_asynchronous_computation():
+    """The size of a scatter is that of what it begins with."""
+    inside = f"""
+%scatter (i: f32[8,128]) -> f32[1,128] {{
+  %i = {ARRAY} parameter(0)
+  ROOT %r = f32[1,128]{{1,0}} reduce-scatter(%i), replica_groups=[1,8]<=[8], to_apply=%add
+}}
+"""
+    text = entry(
+        PARAMETER,
+        f"%s = (({ARRAY}), f32[1,128]{{1,0}}, u32[]) async-start(%p), calls=%scatter",
+        "ROOT %d = f32[1,128]{1,0} async-done(%s)",
+    )
+    assert collectives(text.replace(ADD, ADD + inside)) == [Collective("reduce-scatter", 8, 4096)]
+
+
 def test_several_arrays_in_one_reduction():
     text = entry(
         PARAMETER,
