@@ -24,6 +24,11 @@ def run(arguments: Sequence[str]) -> None:
     default = load_recipe(recipe, TrainConfig)
     config = parse(TrainConfig, overrides, f"train.py {recipe}", default)
 
+    if config.dry_run is not None:
+        from clip_jax.training.dry_run import dry_run
+
+        sys.exit(None if dry_run(config) else 1)
+
     start_processes(config.processes)
 
     from clip_jax.training.loop import train  # slow to import: --help and bad options are not

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 
 import jax
+import pytest
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
@@ -22,3 +23,13 @@ def pytest_configure(config):
         os.environ |= {CACHE: folder, MIN_SECONDS: "0.5"}
         jax.config.update(CACHE.lower(), folder)
         jax.config.update(MIN_SECONDS.lower(), 0.5)
+
+
+@pytest.fixture
+def tpu(monkeypatch):
+    """Lets a test compile for TPUs; skips it where their compiler is not installed."""
+    from clip_jax.parallel.topology import ENVIRONMENT
+
+    pytest.importorskip("libtpu", reason="the TPU compiler is not installed")
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)

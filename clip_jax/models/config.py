@@ -21,6 +21,12 @@ class ViTConfig:
     patch_dropout: float = 0.0
     """Share of patches left out in training, drawn anew for every image (FLIP)."""
 
+    @property
+    def kept_patches(self) -> int:
+        """Patches of an image that training reads, at least one."""
+        patches = (self.image_size // self.patch_size) ** 2
+        return max(1, round(patches * (1 - self.patch_dropout)))
+
 
 @dataclass(frozen=True)
 class ResNetConfig:

@@ -60,8 +60,7 @@ class ViT(nn.Module):
 def draw_patches(key: Array, batch: int, config: ViTConfig) -> Array:
     """The patches kept of each image under config.patch_dropout, at least one: [batch, K] int."""
     patches = (config.image_size // config.patch_size) ** 2
-    kept = max(1, round(patches * (1 - config.patch_dropout)))
-    return jax.lax.top_k(jax.random.uniform(key, (batch, patches)), kept)[1]
+    return jax.lax.top_k(jax.random.uniform(key, (batch, patches)), config.kept_patches)[1]
 
 
 def cut_patches(images: Array, size: int) -> Array:

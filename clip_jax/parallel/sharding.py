@@ -5,6 +5,7 @@ Optimizer moments carry the path of their parameter, so the same rules place the
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -63,3 +64,13 @@ def put_tree(tree: Any, shardings: Any) -> Any:
         return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
 
     return jax.tree.map(put, tree, shardings)
+
+
+def whole_over(axes: Sequence[str], shardings: Any) -> Any:
+    """The same shardings with what is split over any of these axes of the mesh made whole."""
+
+    def without(sharding: NamedSharding) -> NamedSharding:
+        spec = (None if axis in axes else axis for axis in sharding.spec)
+        return NamedSharding(sharding.mesh, P(*spec))
+
+    return jax.tree.map(without, shardings)

@@ -90,6 +90,9 @@ class TrainConfig:
     """What is evaluated after the last step."""
     log_every: int = 10
     """Steps between lines of metrics.jsonl."""
+    dry_run: str | None = None
+    """Instead of training, say what a step needs of this machine: a TPU slice such as tpu:v5e-256
+    (of v4, v5e, v5p or v6e), or here. The step is compiled for it, no data is read."""
 
 
 # Fields that a run may be continued with other values of: they do not change what is computed.
@@ -106,6 +109,7 @@ OPERATIONAL = (
     "log_every",
     "data.train",
     "data.threads",
+    "dry_run",
 )
 
 

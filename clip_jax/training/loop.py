@@ -25,17 +25,16 @@ from clip_jax.errors import InputError
 from clip_jax.evaluation.run import evaluate_all
 from clip_jax.loading import load
 from clip_jax.model import Model, resize_of
-from clip_jax.models.attention import resolve_attention
 from clip_jax.models.clip import CLIP
 from clip_jax.parallel.mesh import batch_shards, make_mesh, process_share, put_batch
 from clip_jax.parallel.processes import gather, same_errors
+from clip_jax.training.assemble import build_model, build_step
 from clip_jax.training.checkpoints import Checkpoints
 from clip_jax.training.config import OPERATIONAL, TrainConfig, check_train_config, flatten_config
 from clip_jax.training.curve import draw_curve
 from clip_jax.training.metrics import StepLogger, write_results
-from clip_jax.training.optimizer import check_rates, learning_rate_schedule, make_optimizer
+from clip_jax.training.optimizer import check_rates, make_optimizer
 from clip_jax.training.state import TrainState, abstract_state, init_state, state_from
-from clip_jax.training.step import make_train_step
 from clip_jax.training.stopping import stop_on_signal
 from clip_jax.weights.hub import local_vocabulary
 from clip_jax.weights.workdir import TOKENIZER, config_to_json
@@ -95,9 +94,7 @@ class Run:
     @functools.cached_property
     def module(self) -> CLIP:
         """The model, with the vocabulary in use and kernels for the mesh's devices."""
-        text = dataclasses.replace(self.config.model.text, vocab_size=self.tokenizer.vocab_size)
-        compute = resolve_attention(self.config.compute, self.mesh.devices.flat[0].platform)
-        return CLIP(dataclasses.replace(self.config.model, text=text), compute)
+        return build_model(self.config, self.tokenizer.vocab_size, self.mesh)
 
     @functools.cached_property
     def optimizer(self) -> optax.GradientTransformation:
@@ -138,17 +135,7 @@ class Run:
     def loop(self, start: int, state: TrainState, checkpoints: Checkpoints) -> TrainState:
         """Updates `start` + 1 to the last, saved at intervals and at the end."""
         config = self.config
-        schedule = learning_rate_schedule(config.optimizer, config.steps)
-        train_step = make_train_step(
-            self.module,
-            self.optimizer,
-            schedule,
-            self.mesh,
-            seed=config.seed,
-            rates=config.optimizer.rates,
-            objective=config.objective,
-            micro_batch=config.micro_batch,
-        )
+        train_step = build_step(config, self.module, self.optimizer, self.mesh)
         batches = self.batches(start)
         with stop_on_signal() as stopping, StepLogger(self.workdir, start, config) as logger:
             for step in range(start + 1, config.steps + 1):

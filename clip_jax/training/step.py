@@ -12,7 +12,8 @@ from jax.sharding import Mesh
 from clip_jax.models.clip import CLIP
 from clip_jax.models.config import ResNetConfig
 from clip_jax.models.vit import draw_patches
-from clip_jax.parallel.mesh import batch_sharding
+from clip_jax.parallel.mesh import BATCH_AXES, batch_sharding
+from clip_jax.parallel.sharding import whole_over
 from clip_jax.training.micro_batches import in_micro_batches
 from clip_jax.training.objectives import OBJECTIVES
 from clip_jax.training.optimizer import Rates, rate_factors
@@ -47,6 +48,8 @@ def make_train_step(
     of them. The update is the same; a ResNet's statistics must be frozen for that.
     """
     target = abstract_state(model, optimizer, mesh)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, target)
+    gathered = whole_over(BATCH_AXES, shardings.params)
     factors = rate_factors(target.params, rates)
     loss_function = OBJECTIVES[objective]
 
@@ -65,6 +68,8 @@ def make_train_step(
 
     def loss_of(params: Any, state: TrainState, batch: Batch) -> tuple[jax.Array, Any]:
         params = jax.tree.map(lambda p, f: p if f else jax.lax.stop_gradient(p), params, factors)
+        # Left to itself, the partitioner keeps split parameters and gathers the batch instead.
+        params = jax.lax.with_sharding_constraint(params, gathered)
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         variables = {"params": params, "batch_stats": state.batch_stats}
         image, text, batch_stats = embed_all(variables, drop_patches(batch, key, model))
@@ -86,7 +91,6 @@ def make_train_step(
         }
         return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
 
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, target)
     return jax.jit(
         train_step,
         in_shardings=(shardings, batch_sharding(mesh)),

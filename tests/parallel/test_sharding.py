@@ -8,7 +8,7 @@ from jax.sharding import PartitionSpec as P
 from clip_jax.models.clip import CLIP
 from clip_jax.models.presets import PRESETS
 from clip_jax.parallel.mesh import MeshConfig, make_mesh
-from clip_jax.parallel.sharding import path_name, tree_shardings
+from clip_jax.parallel.sharding import path_name, tree_shardings, whole_over
 from clip_jax.training.state import abstract_state
 
 
@@ -59,3 +59,10 @@ def test_axes_that_do_not_divide_are_left_out():
     mesh = make_mesh(MeshConfig(1, 2, 4))
     tree = {"mlp": {"up_kernel": jax.ShapeDtypeStruct((2, 7, 8), "float32")}}
     assert tree_shardings(tree, mesh)["mlp"]["up_kernel"].spec == P(None, None, "tensor")
+
+
+def test_made_whole_over_some_axes():
+    mesh = make_mesh(MeshConfig(2, 2, 2))
+    tree = {"mlp": {"up_kernel": jax.ShapeDtypeStruct((2, 8, 8), "float32")}}
+    whole = whole_over(("data", "fsdp"), tree_shardings(tree, mesh))
+    assert whole["mlp"]["up_kernel"].spec == P(None, None, "tensor")

@@ -12,10 +12,11 @@ import pytest
 from clip_jax import CLIPConfig, Compute, ResNetConfig, TextConfig, ViTConfig
 from clip_jax.losses import contrastive_loss_reference
 from clip_jax.models.clip import CLIP
+from clip_jax.parallel.hlo import collectives
 from clip_jax.parallel.mesh import MeshConfig, make_mesh, put_batch
 from clip_jax.parallel.sharding import path_name
 from clip_jax.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
-from clip_jax.training.state import init_state
+from clip_jax.training.state import abstract_state, init_state
 from clip_jax.training.step import make_train_step
 
 CONFIG = CLIPConfig(
@@ -168,3 +169,20 @@ def test_old_state_is_given_up_and_the_new_one_stays_in_place():
     after, _ = step(state, put_batch(batch(0), mesh))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
     assert jax.tree.map(lambda leaf: leaf.sharding, after) == before
+
+
+def test_what_is_split_over_fsdp_is_gathered_and_not_the_batch():
+    """Of 1,024 pairs, the first layer's activations alone are larger than all parameters."""
+    mesh = make_mesh(MeshConfig(fsdp=8))
+    model = CLIP(CONFIG, Compute(unroll=True))
+    optimizer = make_optimizer(OPTIMIZER, STEPS)
+    state = abstract_state(model, optimizer, mesh)
+    schedule = learning_rate_schedule(OPTIMIZER, STEPS)
+    inputs = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in batch(0, 1024).items()}
+    step = make_train_step(model, optimizer, schedule, mesh).lower(state, inputs).compile()
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params)) * 4
+    texts = 1024 * CONFIG.embed_dim * 4
+    gathered = sum(c.bytes for c in collectives(step.as_text()) if c.kind == "all-gather")
+    assert gathered <= parameters + texts
+    exchanged = {c.kind for c in collectives(step.as_text())}
+    assert exchanged <= {"all-gather", "all-reduce", "reduce-scatter"}

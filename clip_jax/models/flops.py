@@ -1,0 +1,65 @@
+"""Floating-point operations of a model, from its architecture alone; a multiply-add counts as two.
+
+Matrix products and convolutions are counted; norms, activations and softmax are not. The count is
+dense, over every token of every block, so that it does not change with what an implementation
+leaves out; it is what utilisation is measured against.
+"""
+
+from clip_jax.models.config import CLIPConfig, ResNetConfig, ViTConfig
+
+
+def forward_flops(config: CLIPConfig) -> dict[str, int]:
+    """FLOPs of one pair's forward pass: {"image": ..., "text": ...}.
+
+    The caption has the full context length; of the patches, those that training keeps are counted.
+    Agrees with open_clip's profile of the released models.
+    """
+    image, text = config.image, config.text
+    blocks = text.layers * _block(text.context_length, text.width)
+    return {
+        "image": _resnet(image, config.embed_dim)
+        if isinstance(image, ResNetConfig)
+        else _vit(image, config.embed_dim),
+        "text": blocks + 2 * text.width * config.embed_dim,
+    }
+
+
+def _block(tokens: int, width: int) -> int:
+    """A transformer block: 12 width^2 parameters in products, and attention's two products."""
+    return 24 * tokens * width**2 + 4 * tokens**2 * width
+
+
+def _vit(image: ViTConfig, embed_dim: int) -> int:
+    patches = image.kept_patches
+    embedding = 2 * patches * image.patch_size**2 * 3 * image.width
+    projection = 2 * image.width * embed_dim
+    return embedding + image.layers * _block(patches + 1, image.width) + projection
+
+
+def _resnet(image: ResNetConfig, embed_dim: int) -> int:
+    side, half = image.image_size // 2, image.width // 2
+    total = _convolution(side, 3, 3, half)
+    total += _convolution(side, 3, half, half) + _convolution(side, 3, half, image.width)
+    side, channels = side // 2, image.width
+    for stage, blocks in enumerate(image.layers):
+        features, before = image.width * 2**stage, side
+        side = before if stage == 0 else before // 2
+        total += _convolution(side, 1, channels, 4 * features)  # the first block's shortcut
+        for block in range(blocks):
+            inner = before if block == 0 else side  # the first block pools after its 3x3
+            total += _convolution(inner, 1, channels, features)
+            total += _convolution(inner, 3, features, features)
+            total += _convolution(side, 1, features, 4 * features)
+            channels = 4 * features
+    return total + _attention_pool(side**2 + 1, channels, embed_dim)
+
+
+def _convolution(side: int, size: int, channels: int, features: int) -> int:
+    """A square convolution with side x side outputs."""
+    return 2 * side**2 * size**2 * channels * features
+
+
+def _attention_pool(tokens: int, channels: int, embed_dim: int) -> int:
+    """Queries, keys, values and outputs of all tokens, and attention between them."""
+    projections = 2 * tokens * channels * (3 * channels + embed_dim)
+    return projections + 4 * tokens**2 * channels
