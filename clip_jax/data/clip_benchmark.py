@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from clip_jax.data.samples import CaptionedImages, Image, LabelledImages
+from clip_jax.data.samples import IMAGE_EXTENSIONS, CaptionedImages, Image, LabelledImages
 from clip_jax.data.tar_index import TarIndex
-from clip_jax.data.webdataset import IMAGE_EXTENSIONS
 from clip_jax.errors import InputError
 
 
