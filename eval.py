@@ -21,7 +21,8 @@ class Task:
     """The model: an OpenAI name such as ViT-B/32, hf://org/name, a directory or file in the layout
     of OpenAI, open_clip or Hugging Face, or the workdir of a train.py run."""
     data: str
-    """What to evaluate on: wds:PATH, a data set in CLIP_benchmark's layout, or scenes:."""
+    """What to evaluate on: wds:PATH, a data set in CLIP_benchmark's layout; for zeroshot also
+    folder:PATH, one folder a class, or tfds:NAME:SPLIT; or scenes:."""
     output: str | None = None
     """Write the result here, as CLIP_benchmark's JSON."""
     tokenizer: str | None = None

@@ -34,7 +34,7 @@ class Inspect:
 
 @dataclass(frozen=True)
 class Convert:
-    """Write a data set as ArrayRecord files, which are the quickest to read in random order."""
+    """Write a data set as ArrayRecord files: random access without an index."""
 
     spec: tyro.conf.Positional[str]
     """The data, as for --data.train."""

@@ -1,4 +1,4 @@
-"""Any source of pairs -> ArrayRecord files, which are the quickest to read in random order."""
+"""Any source of pairs -> ArrayRecord files: few, in random access, and without an index to make."""
 
 import io
 from collections import Counter

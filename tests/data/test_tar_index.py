@@ -300,6 +300,24 @@ def test_what_was_left_out_is_kept_too(tmp_path, cache, reads):
         assert sorted(reads) == expected
 
 
+def test_an_interrupted_index_goes_on_where_it_was(shards, reads, monkeypatch):
+    monkeypatch.setattr(tar_index, "THREADS", 1)
+    index_shard = tar_index.index_shard
+
+    def interrupt(path, fields):
+        if path == str(shards[2]):
+            raise KeyboardInterrupt
+        return index_shard(path, fields)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tar_index, "index_shard", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            TarIndex(shards, PAIRS, keep=True)
+    reads.clear()
+    assert len(TarIndex(shards, PAIRS, keep=True)) == 7
+    assert reads == ["2.tar"]
+
+
 def test_other_fields_have_another_index(shards, reads):
     TarIndex(shards, PAIRS, keep=True)
     reads.clear()
