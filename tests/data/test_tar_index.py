@@ -5,6 +5,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from shards import encode, solid, tar_bytes, write_pairs, write_tar
 
 from clip_jax.data import tar_index
@@ -207,6 +209,49 @@ def test_of_duplicate_keys_the_first_counts(tmp_path):
         "1": {"image": b"1", "caption": b"1"},
     }
     assert index.problems == {"duplicate key": 3}
+
+
+def choose(members):
+    """What the index should hold of (name, content), told member by member."""
+    first = {}
+    for name, content in members:
+        key, _, extension = name.partition(".")
+        if any(extension in extensions for extensions in FIELDS.values()):
+            first.setdefault((key, extension), content)
+    samples, problems = {}, {}
+    for key in dict.fromkeys(key for key, _ in first):
+        found = {
+            field: next((first[key, e] for e in extensions if (key, e) in first), None)
+            for field, extensions in FIELDS.items()
+        }
+        lacking = [field for field, content in found.items() if content is None]
+        if lacking:
+            problems[f"no {lacking[0]}"] = problems.get(f"no {lacking[0]}", 0) + 1
+        else:
+            samples[key] = found
+    return samples, problems
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    return tmp_path_factory.mktemp("tar") / "any.tar"
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    names=st.lists(
+        st.tuples(st.sampled_from("abcde"), st.sampled_from(["jpg", "png", "txt", "json"])),
+        max_size=20,
+    )
+)
+def test_any_order_of_members(scratch, names):
+    members = [(f"{key}.{e}", b"%d" % number) for number, (key, e) in enumerate(names)]
+    index = TarIndex([write_tar(scratch, members)], FIELDS)
+    samples, problems = choose(members)
+    assert {index.key(i): index.read_all(i) for i in range(len(index))} == samples
+    index.problems.pop("duplicate key", None)
+    assert index.problems == problems
+    assert keys_of(index) == list(samples)
 
 
 @pytest.mark.parametrize("gap", [0, 2**20])
