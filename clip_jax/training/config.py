@@ -73,7 +73,7 @@ class TrainConfig:
     """Pairs an update, over all devices and processes."""
     micro_batch: int | None = None
     """Pairs that a device embeds at once, if not its whole share of the batch: less memory for the
-    same update, at the price of one more forward pass."""
+    same update, at the price of one more forward pass. --dry-run finds the largest that fits."""
     seed: int = 0
     """Seed of initialisation, order and crops."""
     workdir: str = "runs/default"
