@@ -68,7 +68,8 @@ def train(config: TrainConfig) -> Model:
         else:
             run, state = begin(config, mesh, workdir, source)
         if start < config.steps:
-            state = run.loop(start, state, checkpoints)
+            with explain_memory():
+                state = run.loop(start, state, checkpoints)
     module = run.module
     model = Model(module.config, state.params, state.batch_stats, run.tokenizer, module.compute)
     metrics, evaluation = workdir / "metrics.jsonl", config.evaluation
@@ -148,6 +149,20 @@ class Run:
                 if stop:
                     raise KeyboardInterrupt
         return state
+
+
+@contextlib.contextmanager
+def explain_memory() -> Iterator[None]:
+    """A device that runs out of memory says what to do."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise InputError(
+            "the step does not fit the memory of the devices; the same command with --dry-run here "
+            "says what takes it and which micro-batch fits"
+        ) from error
 
 
 def check_batch(config: TrainConfig, mesh: Mesh) -> None:

@@ -14,6 +14,7 @@ import clip_jax
 from clip_jax import CLIPConfig, InputError, ResNetConfig, TextConfig, ViTConfig
 from clip_jax.data.augment import Augment
 from clip_jax.parallel.mesh import MeshConfig
+from clip_jax.training import loop
 from clip_jax.training.checkpoints import Checkpoints
 from clip_jax.training.config import CheckpointConfig, DataConfig, EvaluationConfig, TrainConfig
 from clip_jax.training.loop import make_workdir, train
@@ -243,6 +244,15 @@ def test_contradictions_are_refused_in_one_line(tmp_path, changes, message):
         not (tmp_path / "work" / "checkpoints").exists()
         or not Checkpoints(tmp_path / "work", RECIPE.checkpoint).latest()
     )
+
+
+def test_a_device_that_runs_out_of_memory_says_what_to_do(tmp_path, monkeypatch):
+    def step(state, batch):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+
+    monkeypatch.setattr(loop, "build_step", lambda *recipe: step)
+    with pytest.raises(InputError, match="with --dry-run here says what takes it"):
+        train(recipe(tmp_path / "work"))
 
 
 def test_a_workdir_that_processes_do_not_share_is_refused(tmp_path, monkeypatch):
