@@ -54,6 +54,8 @@ def print_results(results: Sequence[Result]) -> None:
     for result in results:
         rows = {**result.metrics, **result.notes}
         for name, value in rows.items():
-            table.add_row(result.dataset, name, f"{value:.4f}")
+            table.add_row(
+                result.dataset, name, str(value) if isinstance(value, int) else f"{value:.4f}"
+            )
         table.add_section()
     Console().print(table)
