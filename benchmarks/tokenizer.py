@@ -68,7 +68,7 @@ def read_captions(spec: str) -> list[str]:
     if spec.endswith(".txt"):
         return Path(spec).read_text(encoding="utf-8").splitlines()
     pairs = WebDatasetPairs(spec.removeprefix("wds:"))
-    return [pairs.caption(i) for i in range(len(pairs))]
+    return [caption for i in range(len(pairs)) for caption in pairs.captions(i)]
 
 
 def hostile_texts(count: int) -> list[str]:

@@ -126,7 +126,7 @@ def trained(folder):
 
 def train_tokenizer(config, source):
     """The vocabulary that a recipe's captions give."""
-    captions = [source.caption(index) for index in range(len(source))]
+    captions = [caption for index in range(len(source)) for caption in source.captions(index)]
     length = config.model.text.context_length
     return train_sentencepiece(captions, config.data.vocab_size, length)
 

@@ -60,7 +60,9 @@ class Batches:
             image = self.augment.image(pair.image, self.resize, rng)
         except UNREADABLE as error:
             raise InputError(f"{pair.key}: unreadable image ({error})") from error
-        return image, self.augment.caption(pair.caption, rng)
+        if not pair.captions:
+            raise InputError(f"{pair.key}: no caption")
+        return image, self.augment.caption(pair.captions, rng)
 
     def _assemble(self, samples: list[tuple[np.ndarray, str]]) -> dict[str, np.ndarray]:
         images, captions = zip(*samples, strict=True)

@@ -11,23 +11,27 @@ Image = bytes | np.ndarray
 
 @dataclass(frozen=True)
 class Pair:
-    """One image with its caption."""
+    """One image with its captions."""
 
     key: str
     """Where it comes from, for messages."""
     image: Image
-    caption: str
+    captions: tuple[str, ...]
+    """Without white space at the ends, none of them empty; () where the data holds none."""
 
 
 class PairSource(Protocol):
-    """Image-text pairs in random access; safe to read from several threads."""
+    """Image-text pairs in random access; safe to read from several threads.
+
+    A pair that cannot be read raises OSError or ValueError.
+    """
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Pair: ...
 
-    def caption(self, index: int) -> str:
-        """The caption of one pair, without touching its image."""
+    def captions(self, index: int) -> tuple[str, ...]:
+        """The captions of one pair, without touching its image."""
         ...
 
 
@@ -41,6 +45,22 @@ class ImageSource(Protocol):
 
 Templates = list[str] | dict[str, list[str]]
 """Prompts with {c} in place of the class name; or prompts as they stand, of each class name."""
+
+
+def to_captions(value: object) -> tuple[str, ...]:
+    """What a field of some format holds -> captions: of a text, or of a sequence of texts.
+
+    Bytes are UTF-8; white space around a caption is cut, and what is empty or no text left out.
+    """
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", errors="replace")
+    if isinstance(value, str):
+        caption = value.strip()
+        return (caption,) if caption else ()
+    if isinstance(value, (list, tuple, np.ndarray)):
+        texts = [text for text in value if isinstance(text, (str, bytes))]
+        return tuple(caption for text in texts for caption in to_captions(text))
+    return ()
 
 
 @dataclass(frozen=True)

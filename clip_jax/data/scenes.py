@@ -111,11 +111,11 @@ class TrainingScenes:
     def __getitem__(self, index: int) -> Pair:
         rng = np.random.default_rng((1, index))
         composition, caption = self._choose(rng)
-        return Pair(f"scenes:{index}", draw(composition, self._size, rng), caption)
+        return Pair(f"scenes:{index}", draw(composition, self._size, rng), (caption,))
 
-    def caption(self, index: int) -> str:
+    def captions(self, index: int) -> tuple[str, ...]:
         """The caption alone."""
-        return self._choose(np.random.default_rng((1, index)))[1]
+        return (self._choose(np.random.default_rng((1, index)))[1],)
 
     def _choose(self, rng: np.random.Generator) -> tuple[Composition, str]:
         shown, _ = compositions()

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from braceexpand import braceexpand
 
-from clip_jax.data.samples import Pair
+from clip_jax.data.samples import Pair, to_captions
 from clip_jax.errors import InputError
 
 CAPTIONS_TRIED = 100
@@ -134,7 +134,7 @@ class WebDatasetPairs:
                 f'(.txt, or .json with "caption"); most lack the {lacking}'
             )
         tried = range(0, len(self), -(-len(self) // CAPTIONS_TRIED))
-        if not any(self.caption(i) for i in tried):
+        if not any(self.captions(i) for i in tried):
             raise InputError(f"{path}: the caption files hold no caption ({len(tried)} read)")
 
     def __len__(self) -> int:
@@ -142,15 +142,15 @@ class WebDatasetPairs:
 
     def __getitem__(self, index: int) -> Pair:
         image = self._index.read(index, "image")
-        return Pair(self._index.describe(index), image, self.caption(index))
+        return Pair(self._index.describe(index), image, self.captions(index))
 
-    def caption(self, index: int) -> str:
-        """The caption alone, without reading the image."""
-        content = self._index.read(index, "caption").decode("utf-8", errors="replace")
+    def captions(self, index: int) -> tuple[str, ...]:
+        """The captions alone, without reading the image."""
+        content = self._index.read(index, "caption")
         if self._index.extension(index, "caption") == "txt":
-            return content.strip()
+            return to_captions(content)
         try:
-            caption = json.loads(content).get("caption")
-        except (ValueError, AttributeError, RecursionError):
-            caption = None
-        return caption.strip() if isinstance(caption, str) else ""
+            fields = json.loads(content.decode("utf-8", errors="replace"))
+            return to_captions(fields["caption"])
+        except (ValueError, TypeError, LookupError, RecursionError):
+            return ()

@@ -303,13 +303,14 @@ def make_tokenizer(
     length = config.model.text.context_length
     if config.data.tokenizer is not None:
         return open_tokenizer(local_vocabulary(config.data.tokenizer), length)
-    captions = (source.caption(i) for i in spread(len(source), VOCABULARY_CAPTIONS))
+    chosen = spread(len(source), VOCABULARY_CAPTIONS)
+    captions = (caption for i in chosen for caption in source.captions(i))
     return train_sentencepiece(captions, config.data.vocab_size, length)
 
 
 def fingerprint(source: PairSource) -> str:
     """Tells one training set from another: their number of pairs and a hash of some captions."""
-    captions = "\n".join(source.caption(i) for i in spread(len(source), 64))
+    captions = "\n".join("\n".join(source.captions(i)) for i in spread(len(source), 64))
     digest = hashlib.sha256(captions.encode("utf-8", errors="replace")).hexdigest()
     return f"{len(source)} pairs, {digest[:12]}"
 

@@ -38,10 +38,10 @@ class Photographs:
 
     def __getitem__(self, index):
         content = b"not an image" if index in self._broken else self._content
-        return Pair(f"photographs:{index}", content, str(index))
+        return Pair(f"photographs:{index}", content, (str(index),))
 
-    def caption(self, index):
-        return str(index)
+    def captions(self, index):
+        return (str(index),)
 
 
 def batches(source, batch_size=4, **options):
@@ -146,6 +146,15 @@ def test_an_unreadable_image_is_named():
     assert "\n" not in str(caught.value)
 
 
+def test_a_pair_without_a_caption_is_named():
+    class Wordless(Photographs):
+        def __getitem__(self, index):
+            return replace(super().__getitem__(index), captions=())
+
+    with pytest.raises(InputError, match=r"photographs:\d: no caption"):
+        take(1, batches(Wordless(4)).start_at(0))
+
+
 def test_flipping_mirrors_half_of_the_crops():
     source = Photographs(40)
     plain, order = take(20, batches(source).start_at(0))
@@ -164,7 +173,7 @@ def test_tags_are_sampled_into_batches():
 
     class Tags(Photographs):
         def __getitem__(self, index):
-            return replace(super().__getitem__(index), caption=f"{index},{index + 50}")
+            return replace(super().__getitem__(index), captions=(f"{index},{index + 50}",))
 
     class FirstTag(NumberTokenizer):
         def __call__(self, texts, truncate=False):

@@ -45,10 +45,10 @@ def test_pairs(tmp_path):
         source = open_pairs(spec, 32)
         assert len(source) == 2
         pair = source[1]
-        assert (pair.key, pair.image, pair.caption) == (
+        assert (pair.key, pair.image, pair.captions) == (
             f"{path}:000001",
             encode(solid(1)),
-            "one",
+            ("one",),
         )
     assert open_pairs("scenes:", 24)[0].image.shape == (24, 24, 3)
 

@@ -63,8 +63,8 @@ def test_real_shards_read_as_tarfile_extracts():
     captions = extracted(sorted(CLIPART.glob("*.tar")), "txt")
     for index in range(0, len(source), 7):
         pair = source[index]
-        assert pair.caption == source.caption(index)
-        assert pair.caption == captions[f"{pair.key}.txt"].decode().strip()
+        assert pair.captions == source.captions(index)
+        assert pair.captions == (captions[f"{pair.key}.txt"].decode().strip(),)
     with tarfile.open(CLIPART / "clipart-00003.tar") as tar:
         last = source[2322]
         name = next(n for n in tar.getnames()[::-1] if n.endswith(("jpg", "png", "webp")))
@@ -137,10 +137,10 @@ def captions_of(tmp_path, *captions):
         members.append((f"{number}.jpg", b"image"))
         members += [(f"{number}.{extension}", content) for extension, content in files.items()]
     source = WebDatasetPairs(str(write_tar(tmp_path / "a.tar", members)))
-    assert [source[i].caption for i in range(len(source))] == [
-        source.caption(i) for i in range(len(source))
+    assert [source[i].captions for i in range(len(source))] == [
+        source.captions(i) for i in range(len(source))
     ]
-    return [source.caption(i) for i in range(len(source))]
+    return [source.captions(i) for i in range(len(source))]
 
 
 def test_captions_from_txt_and_json(tmp_path):
@@ -152,8 +152,18 @@ def test_captions_from_txt_and_json(tmp_path):
         {"json": json.dumps(object_with).encode(), "txt": b"txt first"},
         {"txt": "größe ☃".encode()},
         {"txt": b"broken \xff utf-8"},
+        {"txt": b" \n"},
+        {"json": b'{"caption": ["one ", "", 3, "two"]}'},
     )
-    assert captions == ["from txt", "from json", "txt first", "größe ☃", "broken � utf-8"]
+    assert captions == [
+        ("from txt",),
+        ("from json",),
+        ("txt first",),
+        ("größe ☃",),
+        ("broken � utf-8",),
+        (),
+        ("one", "two"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +176,7 @@ def test_captions_from_txt_and_json(tmp_path):
         b'"caption"',
         b'{"text": "other"}',
         b'{"caption": null}',
-        b'{"caption": ["a list"]}',
+        b'{"caption": []}',
         b'{"caption": {"en": "nested"}}',
         b'{"caption": 7}',
         b"9" * 5000,
@@ -174,8 +184,8 @@ def test_captions_from_txt_and_json(tmp_path):
         b"\xff\xfe",
     ],
 )
-def test_json_without_a_caption_gives_an_empty_one(tmp_path, content):
-    assert captions_of(tmp_path, {"json": content}, {"txt": b"other"}) == ["", "other"]
+def test_json_without_a_caption_gives_none(tmp_path, content):
+    assert captions_of(tmp_path, {"json": content}, {"txt": b"other"}) == [(), ("other",)]
 
 
 def test_directories_and_brace_globs(tmp_path):
