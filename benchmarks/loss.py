@@ -5,8 +5,8 @@
 Every line is measured in a process of its own, on one device, float32. Temporaries are the
 compiler's own account; the process's peak is how much its resident memory grew over the inputs,
 which contains the gradients (not on accelerators). A form that would not fit this machine's memory
-is compiled but not run. 131,072 pairs take two CPU cores ten minutes a form. PATH is the Python of an environment with open_clip, whose loss is then
-timed too. Writes all of it to --output as JSON.
+is compiled but not run; 131,072 pairs take two CPU cores ten minutes a form. PATH is the Python of
+an environment with open_clip, whose loss is then timed too. Writes all of it to --output as JSON.
 """
 
 import argparse
