@@ -16,7 +16,8 @@ import numpy as np
 from clip_jax.data.hub import dataset_name, local_dataset
 from clip_jax.data.prompts import OWN_PROMPTS, PromptFiles, check_templates, read_lines
 from clip_jax.data.samples import CaptionedImages, Image, LabelledImages
-from clip_jax.data.webdataset import IMAGE_EXTENSIONS, TarIndex
+from clip_jax.data.tar_index import TarIndex
+from clip_jax.data.webdataset import IMAGE_EXTENSIONS
 from clip_jax.errors import InputError
 
 TASKS = {"classification": "zeroshot", "multilabel": "zeroshot", "retrieval": "retrieval"}
@@ -123,8 +124,11 @@ def _open_split(root: Path, target: str, split: str = "test") -> TarIndex:
     count = " ".join(_read_lines(folder / "nshards.txt"))
     if not count.isdecimal() or int(count) == 0:
         raise InputError(f"{folder / 'nshards.txt'}: holds {count[:20]!r}, not a number of shards")
-    shards = [folder / f"{number}.tar" for number in range(int(count))]
-    index = TarIndex(shards, {"image": IMAGE_EXTENSIONS, target: (target,)})
+    shards = [str(folder / f"{number}.tar") for number in range(int(count))]
+    missing = [shard for shard in shards if not Path(shard).is_file()]
+    if missing:
+        raise InputError(f"{missing[0]}: no such file")
+    index = TarIndex(shards, {"image": IMAGE_EXTENSIONS, target: (target,)}, strict=True)
     if len(index) == 0:
         raise InputError(f"{folder}: no sample with an image and a .{target} file")
     return index
