@@ -25,7 +25,12 @@ from clip_jax.data.sources import open_captioned, open_labelled
 from clip_jax.errors import InputError
 from clip_jax.evaluation.analysis import Analysis, Evaluation, analyse
 from clip_jax.evaluation.classifier_cache import fingerprint
-from clip_jax.evaluation.datacomp import averages, main_metric, to_datacomp
+from clip_jax.evaluation.datacomp import (
+    averages,
+    main_metric,
+    own_metrics,
+    to_datacomp,
+)
 from clip_jax.evaluation.report import render_report
 from clip_jax.evaluation.results import Result, write_file, write_result
 from clip_jax.evaluation.retrieval import embed_pairs, retrieval_metrics
@@ -153,8 +158,9 @@ def evaluate_labelled(model: Model, name: str, found: Found, cache: bool) -> Eva
     with progress(found.name, len(data.images)) as on_batch:
         scores = score_images(model, data, on_batch, cache)
     notes = {"chance": chance(data), **unread(len(data.images) - len(scores.images))}
-    task = "zeroshot_classification"
-    result = Result(found.name, task, metrics_of(scores), model=name, notes=notes)
+    with same_errors():
+        metrics = metrics_of(scores) | own_metrics(found.name, found.folder, scores)
+    result = Result(found.name, "zeroshot_classification", metrics, model=name, notes=notes)
     shown = None if data.multilabel else analyse(data, scores, float(model.logit_scale))
     return Evaluation(result, len(scores.images), shown)
 
