@@ -105,9 +105,30 @@ class Retrieval(Task):
         self.report(run_retrieval(self.load(self.model), self.model, self.data, self.recall_at)[0])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Suite(Settings):
+    """All data sets below some directories, by one or more models, with a report as a page."""
+
+    model: tuple[str, ...]
+    """The models, as for the other tasks."""
+    data: tuple[str, ...]
+    """Directories at or below which lie data sets in CLIP_benchmark's layout, or hf://org/name."""
+    output: str = "results"
+    """Directory of the results. What an earlier call left there is not evaluated again, unless the
+    model or the data changed."""
+    cache: bool = True
+    """Keep classifiers in ~/.cache/clip_jax and take them from there."""
+
+    def run(self) -> None:
+        from clip_jax.evaluation.suite import run_suite
+
+        run_suite(self.load, self.model, self.data, Path(self.output), self.cache)
+
+
 Tasks = (
     Annotated[ZeroShot, tyro.conf.subcommand("zeroshot")]
     | Annotated[Retrieval, tyro.conf.subcommand("retrieval")]
+    | Annotated[Suite, tyro.conf.subcommand("suite")]
 )
 
 

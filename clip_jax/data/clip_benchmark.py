@@ -55,6 +55,18 @@ def open_classification(root: str, prompts: PromptFiles = OWN_PROMPTS) -> Labell
     return LabelledImages(name, TarImages(index), labels, classnames, templates)
 
 
+def open_metadata(folder: Path) -> np.ndarray:
+    """What DataComp's sets of groups say of each image beside its label: [images, fields] int.
+
+    In a single-label set this is the `npy` of each sample.
+    """
+    index = _open_split(folder, "cls", "npy")
+    rows = [_read_array(index, i) for i in range(len(index))]
+    if len({row.shape for row in rows}) > 1 or len(index) < len(_open_split(folder, "cls")):
+        raise InputError(f"{folder}: not every image has its metadata, a .npy file of equal length")
+    return np.stack(rows).reshape(len(rows), -1)
+
+
 def open_retrieval(root: str) -> CaptionedImages:
     """The test split of a retrieval set."""
     folder = local_dataset(root)
@@ -106,10 +118,7 @@ def _read_rows(index: TarIndex, classes: int) -> np.ndarray:
     """[samples, classes] bool of a multilabel set."""
     labels = np.empty((len(index), classes), bool)
     for i in range(len(index)):
-        try:
-            row = np.load(io.BytesIO(index.read(i, "npy")), allow_pickle=False)
-        except (ValueError, EOFError, OSError):
-            raise InputError(f"{index.describe(i)}: the .npy file is damaged") from None
+        row = _read_array(index, i)
         if row.shape != (classes,) or not np.isin(row, (0, 1)).all():
             raise InputError(
                 f"{index.describe(i)}: labels must be {classes} values 0 or 1, one for each class, "
@@ -119,7 +128,14 @@ def _read_rows(index: TarIndex, classes: int) -> np.ndarray:
     return labels
 
 
-def _open_split(root: Path, target: str, split: str = "test") -> TarIndex:
+def _read_array(index: TarIndex, sample: int) -> np.ndarray:
+    try:
+        return np.load(io.BytesIO(index.read(sample, "npy")), allow_pickle=False)
+    except (ValueError, EOFError, OSError):
+        raise InputError(f"{index.describe(sample)}: the .npy file is damaged") from None
+
+
+def _open_split(root: Path, *targets: str, split: str = "test") -> TarIndex:
     folder = root / split
     count = " ".join(_read_lines(folder / "nshards.txt"))
     if not count.isdecimal() or int(count) == 0:
@@ -128,9 +144,11 @@ def _open_split(root: Path, target: str, split: str = "test") -> TarIndex:
     missing = [shard for shard in shards if not Path(shard).is_file()]
     if missing:
         raise InputError(f"{missing[0]}: no such file")
-    index = TarIndex(shards, {"image": IMAGE_EXTENSIONS, target: (target,)}, strict=True)
+    fields = {target: (target,) for target in targets}
+    index = TarIndex(shards, {"image": IMAGE_EXTENSIONS, **fields}, strict=True)
     if len(index) == 0:
-        raise InputError(f"{folder}: no sample with an image and a .{target} file")
+        wanted = " and ".join(f"a .{target} file" for target in targets)
+        raise InputError(f"{folder}: no sample with an image and {wanted}")
     return index
 
 
