@@ -4,6 +4,7 @@ Batch number k of a run depends on the seed alone, not on the number of threads 
 can be asked for directly: a run's position in its data is how many batches it has used.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -15,6 +16,8 @@ from clip_jax.data.images import UNREADABLE, Resize, load_image
 from clip_jax.data.samples import Image, ImageSource, Pair, PairSource
 from clip_jax.data.tokenizers import Tokenizer
 from clip_jax.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,18 +69,26 @@ class Batches:
 
 def image_batches(
     source: ImageSource, resize: Resize, batch_size: int, process: int = 0, processes: int = 1
-) -> Iterator[np.ndarray]:
-    """Images in order, preprocessed for evaluation: uint8 [n, size, size, 3], n at most batch_size.
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Images in order, preprocessed for evaluation, and which of them could be read.
 
-    Of several processes, each has every `processes`-th batch, the first one batch number `process`.
+    Yields uint8 [n, size, size, 3] and bool [n], n at most batch_size; an unreadable image is
+    logged, and black. Of several processes, each has every `processes`-th batch, the first one
+    batch number `process`.
     """
+    black = np.zeros((resize.size, resize.size, 3), np.uint8)
 
-    def prepare(index: int, image: Image) -> np.ndarray:
+    def prepare(index: int, image: Image) -> tuple[np.ndarray, bool]:
         try:
-            return resize(load_image(image))
+            return resize(load_image(image)), True
         except UNREADABLE as error:
-            raise InputError(f"image {index} of the set is unreadable ({error})") from error
+            logger.warning("image %d of the set is unreadable (%s)", index, error)
+            return black, False
+
+    def stack(samples: list[tuple[np.ndarray, bool]]) -> tuple[np.ndarray, np.ndarray]:
+        pixels, readable = zip(*samples, strict=True)
+        return np.stack(pixels), np.array(readable)
 
     images = grain.MapDataset.source(source).map_with_index(prepare)
-    batches = images.batch(batch_size, batch_fn=np.stack)[process::processes]
+    batches = images.batch(batch_size, batch_fn=stack)[process::processes]
     return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))

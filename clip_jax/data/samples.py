@@ -39,6 +39,10 @@ class ImageSource(Protocol):
     def __getitem__(self, index: int) -> Image: ...
 
 
+Templates = list[str] | dict[str, list[str]]
+"""Prompts with {c} in place of the class name; or prompts as they stand, of each class name."""
+
+
 @dataclass(frozen=True)
 class LabelledImages:
     """A classification set: images, a label each, and what the labels are called."""
@@ -46,10 +50,15 @@ class LabelledImages:
     name: str
     images: ImageSource
     labels: np.ndarray
-    """[images] int, index into classnames."""
+    """[images] int, index into classnames; of a multilabel set [images, classes] bool."""
     classnames: list[str]
-    templates: list[str]
-    """Prompts with {c} in place of the class name."""
+    templates: Templates
+    """The prompts by which the classes are told."""
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether an image has any number of labels, instead of one."""
+        return self.labels.ndim == 2
 
 
 @dataclass(frozen=True)

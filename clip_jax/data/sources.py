@@ -2,6 +2,7 @@
 
     wds:PATH    webdataset shards: a .tar, a brace glob or a directory; for evaluation, the root of
                 a CLIP_benchmark data set
+    hf://ORG/NAME   for evaluation, such a data set on the hub
     scenes:     generated pictures of coloured shapes
 
 A bare PATH is recognised by what is there.
@@ -10,6 +11,7 @@ A bare PATH is recognised by what is there.
 from pathlib import Path
 
 from clip_jax.data import clip_benchmark, scenes
+from clip_jax.data.prompts import OWN_PROMPTS, PromptFiles, replace_prompts
 from clip_jax.data.samples import CaptionedImages, LabelledImages, PairSource
 from clip_jax.data.webdataset import WebDatasetPairs
 from clip_jax.errors import InputError
@@ -26,6 +28,8 @@ def parse_spec(spec: str) -> tuple[str, str]:
         if kind == "wds" and not rest:
             raise InputError("wds: needs a path: wds:shards/{00..31}.tar")
         return kind, rest
+    if spec.startswith("hf://"):
+        return "wds", spec
     if ".tar" in spec or Path(spec).is_dir():
         return "wds", spec
     if Path(spec).exists():
@@ -45,12 +49,12 @@ def open_pairs(spec: str, image_size: int) -> PairSource:
     return WebDatasetPairs(path)
 
 
-def open_labelled(spec: str, image_size: int) -> LabelledImages:
-    """A classification set to evaluate on."""
+def open_labelled(spec: str, image_size: int, prompts: PromptFiles = OWN_PROMPTS) -> LabelledImages:
+    """A classification set to evaluate on; prompts: files in place of what it says itself."""
     kind, path = parse_spec(spec)
     if kind == "scenes":
-        return scenes.held_out_scenes(image_size)
-    return clip_benchmark.open_classification(path)
+        return replace_prompts(scenes.held_out_scenes(image_size), prompts)
+    return clip_benchmark.open_classification(path, prompts)
 
 
 def open_captioned(spec: str, image_size: int) -> CaptionedImages:
