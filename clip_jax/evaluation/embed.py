@@ -6,8 +6,7 @@ process reads its part of every batch; all of them get all embeddings.
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
 
 import jax
 import numpy as np
@@ -28,6 +27,9 @@ from clip_jax.parallel.mesh import (
 )
 from clip_jax.parallel.sharding import put_tree
 
+Encode = Callable[[jax.Array], jax.Array]
+"""A batch of pixels or token ids -> a row for each."""
+
 LENGTH_STEP = 4
 """Lengths of texts are rounded up to multiples of this many tokens."""
 
@@ -44,18 +46,21 @@ def embed_readable(
     images: ImageSource,
     batch_size: int = 128,
     on_batch: Callable[[int], None] = lambda done: None,
+    encode: Encode | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Unit embeddings of the images that can be read, in order, and the numbers of these images.
 
     float32 [readable, embed] and int [readable]; an unreadable image is logged and left out.
     batch_size: over all devices; it is rounded up to a multiple of their number. on_batch is called
-    with the number of images in each batch, as it is done. Raises InputError if none can be read.
+    with the number of images in each batch, as it is done. encode: what gives the rows, by default
+    the model's unit embeddings. Raises InputError if none can be read.
     """
     plan = Plan(len(images), batch_size, mesh_of(model.params))
     parts = image_batches(images, model.resize, plan.part, *plan.share)
     size = model.config.image.image_size
     nothing = np.zeros((0, size, size, 3), np.uint8), np.zeros(0, bool)
-    rows, numbers = plan.embed(model.encode_image, parts, nothing, on_batch)
+    encode = encode or partial(model.encode_image, normalize=True)
+    rows, numbers = plan.embed(encode, parts, nothing, on_batch)
     if len(numbers) == 0:
         raise InputError(f"none of the {len(images)} images of the set is readable")
     return rows, numbers
@@ -101,7 +106,7 @@ def embed_tokens(model: Model, tokens: np.ndarray, batch_size: int = 256) -> np.
             own = batch[process * plan.part : (process + 1) * plan.part]
             yield tokens[own, :length], np.ones(len(own), bool)
 
-    rows, _ = plan.embed(model.encode_text, parts())
+    rows, _ = plan.embed(partial(model.encode_text, normalize=True), parts())
     return rows[np.argsort(order)]
 
 
@@ -126,12 +131,12 @@ class Plan:
 
     def embed(
         self,
-        encode: Callable[..., Any],
+        encode: Encode,
         parts: Iterator[tuple[np.ndarray, np.ndarray]],
         nothing: tuple[np.ndarray, np.ndarray] | None = None,
         on_batch: Callable[[int], None] = lambda done: None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Unit embeddings of the valid inputs, in order, and the numbers of these inputs.
+        """What `encode` gives for the valid inputs, in order, and the numbers of these inputs.
 
         parts: this process's part of each batch, and which of its rows are valid. Where the inputs
         end it is short, or missing and `nothing` in its place. What is not valid and what fills the
@@ -145,7 +150,7 @@ class Plan:
             number = start + process * self.part + np.arange(self.part, dtype=np.int32)
             number[~pad_rows(valid, self.part)] = -1
             batch = put_batch({"inputs": pad_rows(part, self.part), "number": number}, self.mesh)
-            embedded = encode(batch["inputs"], normalize=True)
+            embedded = encode(batch["inputs"])
             embedded, number = jax.device_get(
                 jax.device_put((embedded, batch["number"]), everywhere)
             )

@@ -20,9 +20,7 @@ class ViT(nn.Module):
     compute: Compute
 
     @nn.compact
-    def __call__(
-        self, images: Array, kept: Array | None = None, project: bool = True
-    ) -> Array:
+    def __call__(self, images: Array, kept: Array | None = None, project: bool = True) -> Array:
         """Standardised images [B, size, size, 3] float -> [B, embed_dim] in the compute dtype.
 
         kept: the patches of each image that are read, [B, K] int (draw_patches); by default all.
