@@ -37,10 +37,18 @@ class TarImages:
     def __getitem__(self, index: int) -> Image:
         return self._index.read(index, "image")
 
+    @property
+    def identity(self) -> str:
+        """Changes when the shards do: where they lie, their sizes and when they were written."""
+        files = [(shard.resolve(), shard.stat()) for shard in self._index.shards]
+        return repr([(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in files])
 
-def open_classification(root: str, prompts: PromptFiles = OWN_PROMPTS) -> LabelledImages:
-    """The test split of a classification set, single-label or multilabel."""
-    folder, name = local_dataset(root), dataset_name(root)
+
+def open_classification(
+    root: str, prompts: PromptFiles = OWN_PROMPTS, split: str = "test"
+) -> LabelledImages:
+    """One split of a classification set, single-label or multilabel."""
+    folder, name = local_dataset(root, split), dataset_name(root)
     kind = _check_type(folder, "zeroshot")
     classnames = prompts.read_classnames(name)
     if classnames is None:
@@ -49,7 +57,7 @@ def open_classification(root: str, prompts: PromptFiles = OWN_PROMPTS) -> Labell
     if templates is None:
         templates = _read_lines(folder / "zeroshot_classification_templates.txt")
     check_templates(prompts.templates or str(folder), classnames, templates)
-    index = _open_split(folder, "npy" if kind == "multilabel" else "cls")
+    index = _open_split(folder, "npy" if kind == "multilabel" else "cls", split)
     read_labels = _read_rows if kind == "multilabel" else _read_labels
     labels = read_labels(index, len(classnames))
     return LabelledImages(name, TarImages(index), labels, classnames, templates)

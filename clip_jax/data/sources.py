@@ -9,6 +9,7 @@ A bare PATH is recognised by what is there.
 """
 
 from pathlib import Path
+from typing import Literal
 
 from clip_jax.data import clip_benchmark, scenes
 from clip_jax.data.prompts import OWN_PROMPTS, PromptFiles, replace_prompts
@@ -49,12 +50,17 @@ def open_pairs(spec: str, image_size: int) -> PairSource:
     return WebDatasetPairs(path)
 
 
-def open_labelled(spec: str, image_size: int, prompts: PromptFiles = OWN_PROMPTS) -> LabelledImages:
+def open_labelled(
+    spec: str,
+    image_size: int,
+    prompts: PromptFiles = OWN_PROMPTS,
+    split: Literal["train", "test"] = "test",
+) -> LabelledImages:
     """A classification set to evaluate on; prompts: files in place of what it says itself."""
     kind, path = parse_spec(spec)
     if kind == "scenes":
-        return replace_prompts(scenes.held_out_scenes(image_size), prompts)
-    return clip_benchmark.open_classification(path, prompts)
+        return replace_prompts(scenes.held_out_scenes(image_size, split), prompts)
+    return clip_benchmark.open_classification(path, prompts, split)
 
 
 def open_captioned(spec: str, image_size: int) -> CaptionedImages:

@@ -20,6 +20,8 @@ from clip_jax.model import Model
 from clip_jax.parallel.mesh import mesh_of
 from clip_jax.parallel.processes import gather
 
+F32 = np.dtype(np.float32)
+
 
 def cached(
     model: Model, tokens: np.ndarray, sizes: Sequence[int], build: Callable[[], np.ndarray]
@@ -33,13 +35,13 @@ def cached(
     for values in (np.asarray(tokens), np.asarray(sizes)):
         digest.update(repr(values.shape).encode() + values.tobytes())
     path = cache_folder() / "classifiers" / f"{digest.hexdigest()}.npz"
-    found = _read(path, (len(sizes), model.config.embed_dim))
+    found = read_arrays(path, {"classifier": (len(sizes), model.config.embed_dim)})
     # Building takes all processes, so that one without the file makes all of them build.
     if all(gather("" if found is None else "found")) and found is not None:
-        return found
+        return found["classifier"]
     classifier = build()
     if jax.process_index() == 0:
-        _write(path, classifier)
+        write_arrays(path, classifier=classifier)
     return classifier
 
 
@@ -60,23 +62,24 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clip_jax"
 
 
-def _read(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
-    """The array on disk, if there is one, and it is whole: the format has a checksum."""
+def read_arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray] | None:
+    """The float32 arrays on disk, if they are there and whole: the format has a checksum."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            array = file["classifier"]
+            arrays = {name: file[name] for name in shapes}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    return array if array.shape == shape and array.dtype == np.float32 else None
+    fit = [array.shape == shapes[name] for name, array in arrays.items()]
+    return arrays if all(fit) and {array.dtype for array in arrays.values()} == {F32} else None
 
 
-def _write(path: Path, classifier: np.ndarray) -> None:
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     """The whole file or none: another process may read or write the same one."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
             try:
-                np.savez(part, classifier=classifier)
+                np.savez(part, **arrays)  # type: ignore[arg-type]
                 os.replace(part.name, path)
             finally:
                 Path(part.name).unlink(missing_ok=True)

@@ -6,8 +6,7 @@ process reads its part of every batch; all of them get all embeddings.
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
 
 import jax
 import numpy as np
@@ -28,6 +27,9 @@ from clip_jax.parallel.mesh import (
 )
 from clip_jax.parallel.sharding import put_tree
 
+Encode = Callable[[jax.Array], jax.Array]
+"""A batch of pixels or token ids -> a row for each."""
+
 LENGTH_STEP = 4
 """Lengths of texts are rounded up to multiples of this many tokens."""
 
@@ -44,12 +46,14 @@ def embed_readable(
     images: ImageSource,
     batch_size: int = 128,
     on_batch: Callable[[int], None] = lambda done: None,
+    encode: Encode | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Unit embeddings of the images that can be read, in order, and the numbers of these images.
 
     float32 [readable, embed] and int [readable]; an unreadable image is logged and left out.
     batch_size: over all devices; it is rounded up to a multiple of their number. on_batch is called
-    with the number of images in each batch, as it is done. Raises InputError if none can be read.
+    with the number of images in each batch, as it is done. encode: what gives the rows, by default
+    the model's unit embeddings. Raises InputError if none can be read.
     """
     plan = Plan(len(images), batch_size, mesh_of(model.params))
     process, processes = plan.share
@@ -62,7 +66,8 @@ def embed_readable(
         size = model.config.image.image_size
         yield np.zeros((0, size, size, 3), np.uint8), np.zeros(0, int)
 
-    rows, numbers = plan.embed(model.encode_image, parts(), on_batch)
+    encode = encode or partial(model.encode_image, normalize=True)
+    rows, numbers = plan.embed(encode, parts(), on_batch)
     if len(numbers) == 0:
         raise InputError(f"none of the {len(images)} images of the set is readable")
     return rows, numbers
@@ -108,7 +113,7 @@ def embed_tokens(model: Model, tokens: np.ndarray, batch_size: int = 256) -> np.
             own = batch[process * plan.part : (process + 1) * plan.part]
             yield tokens[own, :length], own
 
-    rows, _ = plan.embed(model.encode_text, parts())
+    rows, _ = plan.embed(partial(model.encode_text, normalize=True), parts())
     return rows
 
 
@@ -133,11 +138,11 @@ class Plan:
 
     def embed(
         self,
-        encode: Callable[..., Any],
+        encode: Encode,
         parts: Iterator[tuple[np.ndarray, np.ndarray]],
         on_batch: Callable[[int], None] = lambda done: None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Unit embeddings of the inputs, in order, and the numbers of these inputs.
+        """What `encode` gives for the inputs, in order, and the numbers of these inputs.
 
         parts: this process's part of each batch, and the number of each of its rows among all
         inputs, -1 for one that does not count. Where the inputs end, a part may be short or empty;
@@ -151,7 +156,7 @@ class Plan:
             number = np.pad(number, (0, self.part - len(part)), constant_values=-1)
             inputs = {"inputs": pad_rows(part, self.part), "number": number.astype(np.int32)}
             batch = put_batch(inputs, self.mesh)
-            rows = encode(batch["inputs"], normalize=True)
+            rows = encode(batch["inputs"])
             rows, number = jax.device_get(jax.device_put((rows, batch["number"]), everywhere))
             if start == 0:
                 embedded = np.zeros((self.total, rows.shape[1]), np.float32)
