@@ -56,7 +56,7 @@ def write_inputs(config: TrainConfig, files: Path) -> None:
     from clip_jax.training.loop import make_tokenizer
     from clip_jax.weights.open_clip import CONFIG, config_to_open_clip
 
-    source = open_pairs(config.data.train, config.model.image.image_size)
+    source = open_pairs(config.data.train, config.model.image.image_size, config.data.fields)
     tokenizer = make_tokenizer(config, source)
     text = dataclasses.replace(config.model.text, vocab_size=tokenizer.vocab_size)
     model = dataclasses.replace(config.model, text=text)

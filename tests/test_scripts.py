@@ -210,6 +210,8 @@ def test_contradictions(refused, folder, tmp_path, arguments, message):
         ("wds:{}/pictures.tar", "most lack the caption"),
         ("wds:{}/tiny.py", "/tiny.py: not a readable, uncompressed tar"),
         ("wds:{}/wordless.tar", "hold no caption"),
+        ("csv:{}/tiny.py", "/tiny.py: no column 'filepath'"),
+        ("folder:{}/none", "/none: no such directory"),
     ],
 )
 def test_data_that_cannot_be_trained_on(refused, folder, tmp_path, data, message):
@@ -305,6 +307,17 @@ def test_overrides_reach_the_recipe():
             default.model, text=dataclasses.replace(default.model.text, layers=7)
         ),
         mesh=dataclasses.replace(default.mesh, fsdp=2),
+    )
+
+
+def test_one_source_or_several():
+    default = load_recipe(DEMO, TrainConfig)
+    one = parse(TrainConfig, ["--data.train", "wds:a"], "train.py", default).data
+    assert one == dataclasses.replace(default.data, train="wds:a")
+    arguments = ["--data.train", "wds:a", "csv:b", "--data.weights", "1", "3"]
+    several = parse(TrainConfig, arguments, "train.py", default).data
+    assert several == dataclasses.replace(
+        default.data, train=("wds:a", "csv:b"), weights=(1.0, 3.0)
     )
 
 

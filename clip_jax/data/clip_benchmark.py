@@ -9,15 +9,16 @@ hf://org/name.
 """
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
 
+from clip_jax.data.files import stamps
 from clip_jax.data.hub import dataset_name, local_dataset
 from clip_jax.data.prompts import OWN_PROMPTS, PromptFiles, check_templates, read_lines
-from clip_jax.data.samples import CaptionedImages, Image, LabelledImages
+from clip_jax.data.samples import IMAGE_EXTENSIONS, CaptionedImages, Image, LabelledImages
 from clip_jax.data.tar_index import TarIndex
-from clip_jax.data.webdataset import IMAGE_EXTENSIONS
 from clip_jax.errors import InputError
 
 TASKS = {"classification": "zeroshot", "multilabel": "zeroshot", "retrieval": "retrieval"}
@@ -40,8 +41,8 @@ class TarImages:
     @property
     def identity(self) -> str:
         """Changes when the shards do: where they lie, their sizes and when they were written."""
-        files = [(shard.resolve(), shard.stat()) for shard in self._index.shards]
-        return repr([(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in files])
+        shards = self._index.shards
+        return repr(list(zip(map(os.path.abspath, shards), stamps(shards), strict=True)))
 
 
 def open_classification(

@@ -3,13 +3,14 @@
 Only what sources need: find, read a part, read from the start, tell that a file has changed, write.
 """
 
+import glob
 import hashlib
 import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from braceexpand import braceexpand
 
@@ -36,10 +37,10 @@ def is_folder(path: str) -> bool:
 
 
 def find_files(path: str, suffixes: Sequence[str]) -> list[str]:
-    """A file, a brace glob ("shards/{00..31}.tar") or a directory -> paths of files.
+    """A file, a glob ("shards/{00..31}.tar", "shards/*.tar") or a directory -> paths of files.
 
-    Of a directory, its files with one of the suffixes, sorted. Raises InputError if there is none,
-    or if one that is named is not there.
+    Of a directory, its files with one of the suffixes. Raises InputError if there is none, or if
+    one that is named is not there.
     """
     if is_folder(path):
         names = [name for name in _list(path) if name.endswith(tuple(suffixes))]
@@ -47,9 +48,10 @@ def find_files(path: str, suffixes: Sequence[str]) -> list[str]:
             raise InputError(f"{path}: no {' or '.join(suffixes)} in this directory")
         return [f"{path.rstrip('/')}/{name}" for name in sorted(names)]
     try:
-        files = list(braceexpand(path))
+        expanded = list(braceexpand(path))
     except ValueError:
         raise InputError(f"{path}: a brace is not closed; write shards/{{00..31}}.tar") from None
+    files = [file for pattern in expanded for file in _match(pattern)]
     missing = [file for file, stamp in zip(files, stamps(files), strict=True) if stamp is None]
     if missing:
         raise InputError(f"{missing[0]}: no such file or directory")
@@ -80,6 +82,14 @@ def folder_of(path: str) -> str:
 def name_of(path: str) -> str:
     """A file's name in its folder."""
     return path.rpartition("/")[2] if is_remote(path) else Path(path).name
+
+
+def open_file(path: str) -> BinaryIO:
+    """A file opened for reading here and there. Raises OSError."""
+    if is_remote(path):
+        system, inner = _system(path)
+        return cast(BinaryIO, system.open(inner, "rb"))
+    return open(path, "rb")
 
 
 def read_range(path: str, offset: int, size: int) -> bytes:
@@ -144,6 +154,21 @@ def _window(descriptor: int) -> Callable[[int, int], bytes]:
         return page[offset - start : offset - start + size]
 
     return read
+
+
+def _match(pattern: str) -> list[str]:
+    """The files that a pattern with * or ? matches, sorted; of any other path itself."""
+    if not set("*?") & set(pattern):
+        return [pattern]
+    if is_remote(pattern):
+        system, inner = _system(pattern)
+        scheme = pattern.partition("://")[0]
+        files = [f"{scheme}://{file.lstrip('/')}" for file in system.glob(inner)]
+    else:
+        files = glob.glob(pattern)
+    if not files:
+        raise InputError(f"{pattern}: no such files")
+    return sorted(files)
 
 
 def _list(folder: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from clip_jax.data.augment import Augment
 from clip_jax.data.images import UNREADABLE, Resize, load_image
+from clip_jax.data.mixture import endless_order
 from clip_jax.data.samples import Image, ImageSource, Pair, PairSource
 from clip_jax.data.tokenizers import Tokenizer
 from clip_jax.errors import InputError
@@ -43,10 +44,8 @@ class Batches:
         """Batches number `batch`, `batch` + 1, ... read ahead by background threads."""
         local = self.batch_size // self.processes
         dataset = (
-            grain.MapDataset.source(self.source)
-            .seed(self.seed)
-            .shuffle()
-            .repeat()
+            endless_order(self.source, self.seed)
+            .map(self.source.__getitem__)
             .random_map(self._prepare)
             .batch(local, batch_fn=self._assemble)[self.process :: self.processes]
         )

@@ -8,6 +8,9 @@ import numpy as np
 Image = bytes | np.ndarray
 """An encoded picture (jpeg, png, webp) or uint8 RGB [height, width, 3]."""
 
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+"""Of files that are taken for pictures, preferred first."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -25,6 +28,9 @@ class PairSource(Protocol):
 
     A pair that cannot be read raises OSError or ValueError.
     """
+
+    problems: dict[str, int]
+    """What was found unusable when the source was opened, and is not among its pairs, by reason."""
 
     def __len__(self) -> int: ...
 

@@ -107,6 +107,7 @@ class TrainingScenes:
 
     def __init__(self, image_size: int):
         self._size = image_size
+        self.problems: dict[str, int] = {}
 
     def __len__(self) -> int:
         return TRAINING_PICTURES

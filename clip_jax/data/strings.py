@@ -20,10 +20,10 @@ class Strings:
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> "Strings":
-        """From texts; what UTF-8 cannot hold becomes a question mark."""
+        """From texts, which may be file names with bytes that are not UTF-8."""
         content, ends = bytearray(), []
         for text in texts:
-            content += text.encode("utf-8", errors="replace")
+            content += text.encode("utf-8", errors="surrogateescape")
             ends.append(len(content))
         return cls(np.frombuffer(bytes(content), np.uint8), np.array(ends, np.int64))
 
@@ -47,7 +47,7 @@ class Strings:
         if not 0 <= index < len(self.ends):
             raise IndexError(index)
         start = self.ends[index - 1] if index else 0
-        return self.content[start : self.ends[index]].tobytes().decode("utf-8", errors="replace")
+        return self.content[start : self.ends[index]].tobytes().decode("utf-8", "surrogateescape")
 
     def part(self, start: int, stop: int) -> "Strings":
         """Texts number `start` to `stop`."""

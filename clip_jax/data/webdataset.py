@@ -2,15 +2,14 @@
 
 import json
 
+from clip_jax.data.fields import FieldNames
 from clip_jax.data.files import find_files
-from clip_jax.data.samples import Pair, to_captions
+from clip_jax.data.samples import IMAGE_EXTENSIONS, Pair, to_captions
 from clip_jax.data.tar_index import TarIndex
 from clip_jax.errors import InputError
 
 CAPTIONS_TRIED = 100
 """Captions, spread over the shards, of which at least one must hold something."""
-
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 
 
 def find_shards(path: str) -> list[str]:
@@ -21,10 +20,12 @@ def find_shards(path: str) -> list[str]:
 class WebDatasetPairs:
     """Pairs of an image with a .txt that is its caption, or a .json with one or several.
 
-    caption_field: where these are in a .json. Raises InputError if no pair is left.
+    In a .json they are in the field that `names` has for captions. Raises InputError if no pair is
+    left.
     """
 
-    def __init__(self, path: str, caption_field: str = "caption"):
+    def __init__(self, path: str, names: FieldNames | None = None):
+        caption_field = (names and names.caption) or "caption"
         fields = {"image": IMAGE_EXTENSIONS, "caption": ("txt", "json")}
         self._index = TarIndex(find_shards(path), fields, keep=True)
         self._caption_field = caption_field

@@ -18,7 +18,12 @@ from jax.sharding import Mesh
 
 from clip_jax.data.pipeline import Batches
 from clip_jax.data.samples import PairSource
-from clip_jax.data.sources import open_captioned, open_labelled, open_pairs
+from clip_jax.data.sources import (
+    describe_problems,
+    open_captioned,
+    open_labelled,
+    open_pairs,
+)
 from clip_jax.data.tokenizers import Tokenizer, train_sentencepiece
 from clip_jax.data.vocabulary import open_tokenizer
 from clip_jax.errors import InputError
@@ -53,9 +58,16 @@ def train(config: TrainConfig) -> Model:
         check_train_config(config)
         mesh = make_mesh(config.mesh)
         check_batch(config, mesh)
-        source = open_pairs(config.data.train, config.model.image.image_size)
+        source = open_pairs(
+            config.data.train,
+            config.model.image.image_size,
+            config.data.fields,
+            config.data.weights,
+        )
         check_evaluation(config)
     check_processes_agree(config, source)
+    if source.problems and jax.process_index() == 0:
+        print(describe_problems(source.problems))
     workdir = make_workdir(config.workdir)
     with contextlib.closing(Checkpoints(workdir, config.checkpoint)) as checkpoints:
         start = checkpoints.latest() or 0

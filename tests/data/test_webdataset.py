@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from shards import encode, solid, write_pairs, write_tar
 
+from clip_jax.data.fields import FieldNames
 from clip_jax.data.webdataset import WebDatasetPairs, find_shards
 from clip_jax.errors import InputError
 
@@ -126,7 +127,7 @@ def test_the_caption_s_field_of_a_json_can_be_named(tmp_path):
     members = [("0.jpg", b"image"), ("0.json", content)]
     path = str(write_tar(tmp_path / "a.tar", members))
     assert WebDatasetPairs(path).captions(0) == ("here",)
-    assert WebDatasetPairs(path, "alt").captions(0) == ("there", "elsewhere")
+    assert WebDatasetPairs(path, FieldNames(caption="alt")).captions(0) == ("there", "elsewhere")
 
 
 def test_what_is_left_out_is_counted(tmp_path):
