@@ -67,8 +67,8 @@ def write_inputs(config: TrainConfig, files: Path) -> None:
     chosen = [next(batches) for _ in range(4)]
     np.savez(
         files / "batches.npz",
-        images=np.stack([batch["images"] for batch in chosen]),
-        tokens=np.stack([batch["tokens"] for batch in chosen]),
+        images=np.stack([batch.images for batch in chosen]),
+        tokens=np.stack([batch.tokens for batch in chosen]),
     )
 
 

@@ -1,17 +1,24 @@
-"""Sources -> batches: order, shuffling and reading ahead, through Grain.
+"""Sources -> batches: order, shuffling and reading ahead; Grain says which pair comes where.
 
 Batch number k of a run depends on the seed alone, not on the number of threads or processes, and
 can be asked for directly: a run's position in its data is how many batches it has used.
 """
 
+import functools
 import logging
+import math
+import os
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import grain
 import numpy as np
+import PIL.Image
 
 from clip_jax.data.augment import Augment
+from clip_jax.data.bad import REASONS, BadSample
 from clip_jax.data.images import UNREADABLE, Resize, load_image
 from clip_jax.data.mixture import endless_order
 from clip_jax.data.samples import Image, ImageSource, Pair, PairSource
@@ -20,13 +27,33 @@ from clip_jax.errors import InputError
 
 logger = logging.getLogger(__name__)
 
+CHUNK = 16
+"""Pairs that a thread prepares at a time."""
+
+MAX_TRIES = 100
+"""Pairs drawn for one place in a batch before all of them are taken to be bad."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one update is made of, or this process's part of it."""
+
+    images: np.ndarray
+    """uint8 RGB [n, size, size, 3]."""
+    tokens: np.ndarray
+    """int32 [n, context]."""
+    bad: np.ndarray
+    """int32 [n, reasons]: for each row, how many bad samples were drawn before it, by REASONS."""
+    examples: list[BadSample]
+    """These samples."""
+
 
 @dataclass(frozen=True)
 class Batches:
     """The endless sequence of a run's training batches.
 
-    Each is {"images": uint8 [n, size, size, 3], "tokens": int32 [n, context]}, where n is this
-    process's share: of every batch, process p of P has the p-th of P equal slices.
+    Each holds this process's share: of every batch, process p of P has the p-th of P equal slices.
+    In place of a bad sample, another is drawn, as a function of the seed and the place alone.
     """
 
     source: PairSource
@@ -36,36 +63,106 @@ class Batches:
     """Pairs a batch over all processes."""
     seed: int
     augment: Augment = field(default_factory=Augment)
-    threads: int = 2
+    threads: int | None = None
+    """Threads that prepare pairs; by default as many as this process may use cores."""
     process: int = 0
     processes: int = 1
 
-    def start_at(self, batch: int) -> Iterator[dict[str, np.ndarray]]:
-        """Batches number `batch`, `batch` + 1, ... read ahead by background threads."""
-        local = self.batch_size // self.processes
-        dataset = (
-            endless_order(self.source, self.seed)
-            .map(self.source.__getitem__)
-            .random_map(self._prepare)
-            .batch(local, batch_fn=self._assemble)[self.process :: self.processes]
-        )
-        options = grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=2 * self.threads)
-        iterator = iter(dataset.to_iter_dataset(options))
-        iterator.set_state({"next_index": batch})
-        return iterator
+    def start_at(self, batch: int) -> Iterator[Batch]:
+        """Batches number `batch`, `batch` + 1, ... which threads assemble ahead.
 
-    def _prepare(self, pair: Pair, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+        At most two of them wait, or as many as give every thread two pieces of work.
+        """
+        threads = self.threads or usable_cores()
+        ahead = max(2, math.ceil(2 * threads * CHUNK / self._rows))
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="input")
         try:
-            image = self.augment.image(pair.image, self.resize, rng)
-        except UNREADABLE as error:
-            raise InputError(f"{pair.key}: unreadable image ({error})") from error
-        if not pair.captions:
-            raise InputError(f"{pair.key}: no caption")
-        return image, self.augment.caption(pair.captions, rng)
+            coming = deque(self._begin(pool, number) for number in range(batch, batch + ahead))
+            while True:
+                assembled, pieces = coming.popleft()
+                for piece in pieces:
+                    assembled.examples.extend(piece.result())
+                batch += 1
+                coming.append(self._begin(pool, batch + ahead - 1))
+                yield assembled
+        finally:
+            pool.shutdown(cancel_futures=True)
 
-    def _assemble(self, samples: list[tuple[np.ndarray, str]]) -> dict[str, np.ndarray]:
-        images, captions = zip(*samples, strict=True)
-        return {"images": np.stack(images), "tokens": self.tokenizer(captions, truncate=True)}
+    @property
+    def _rows(self) -> int:
+        return self.batch_size // self.processes
+
+    def _begin(
+        self, pool: ThreadPoolExecutor, number: int
+    ) -> tuple[Batch, list[Future[list[BadSample]]]]:
+        """Batch number `number`, and the work that is filling it."""
+        size, length = self.resize.size, self.tokenizer.context_length
+        batch = Batch(
+            np.empty((self._rows, size, size, 3), np.uint8),
+            np.empty((self._rows, length), np.int32),
+            np.zeros((self._rows, len(REASONS)), np.int32),
+            [],
+        )
+        starts = range(0, self._rows, CHUNK)
+        return batch, [pool.submit(self._fill, batch, number, start) for start in starts]
+
+    @functools.cached_property
+    def _places(self) -> "grain.MapDataset[tuple[np.ndarray, str, list[BadSample]]]":
+        """What is at place 0, 1, ... of the run: batch 0 takes the first ones, and so on."""
+        return endless_order(self.source, self.seed).random_map(self._prepare)
+
+    def _fill(self, batch: Batch, number: int, start: int) -> list[BadSample]:
+        """Fill CHUNK rows of batch number `number` from row `start` on; the bad samples there."""
+        first = number * self.batch_size + self.process * self._rows
+        stop = min(start + CHUNK, self._rows)
+        captions, examples = [], []
+        for row in range(start, stop):
+            batch.images[row], caption, bad = self._places[first + row]
+            captions.append(caption)
+            examples += bad
+            for sample in bad:
+                batch.bad[row, REASONS.index(sample.reason)] += 1
+        batch.tokens[start:stop] = self.tokenizer(captions, truncate=True)
+        return examples
+
+    def _prepare(
+        self, index: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, str, list[BadSample]]:
+        """Pixels and caption of a pair, or of a good one in its place, and the bad ones before."""
+        bad: list[BadSample] = []
+        while len(bad) < MAX_TRIES:
+            try:
+                return *self._read(index, rng), bad
+            except BadSample as sample:
+                bad.append(sample)
+                index = int(rng.integers(len(self.source)))
+        raise InputError(f"{MAX_TRIES} samples drawn one after the other are bad; first {bad[0]}")
+
+    def _read(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+        try:
+            pair = self.source[index]
+        except (OSError, ValueError) as error:
+            raise BadSample("unreadable", f"sample {index}", error) from error
+        if not any(caption.strip() for caption in pair.captions):
+            raise BadSample("no_caption", pair.key)
+        return self._crop(pair, rng), self.augment.caption(pair.captions, rng)
+
+    def _crop(self, pair: Pair, rng: np.random.Generator) -> np.ndarray:
+        if len(pair.image) == 0:
+            raise BadSample("no_image", pair.key)
+        try:
+            return self.augment.image(pair.image, self.resize, rng)
+        except PIL.Image.DecompressionBombError as error:
+            raise BadSample("oversized_image", pair.key, error) from error
+        except UNREADABLE as error:
+            raise BadSample("broken_image", pair.key, error) from error
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on every system
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def image_batches(

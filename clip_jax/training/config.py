@@ -33,8 +33,11 @@ class DataConfig:
     """Most token ids of a vocabulary that is trained here."""
     augment: Augment = field(default_factory=Augment)
     """What is changed at random."""
-    threads: int = 2
-    """Threads that decode and crop ahead of the device."""
+    threads: int | None = None
+    """Threads that prepare pairs ahead of the devices; by default one for each core."""
+    max_bad: float = 0.1
+    """Share of broken images, empty captions and other bad samples above which the run stops; until
+    then they are replaced by others and counted."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ OPERATIONAL = (
     "log_every",
     "data.train",
     "data.threads",
+    "data.max_bad",
     "dry_run",
 )
 
@@ -132,7 +136,7 @@ def check_train_config(config: TrainConfig) -> None:
         "checkpoint.every": config.checkpoint.every,
         "checkpoint.keep": config.checkpoint.keep,
         "log_every": config.log_every,
-        "data.threads": config.data.threads,
+        "data.threads": 1 if config.data.threads is None else config.data.threads,
     }
     for name, value in positive.items():
         if value < 1:
@@ -144,6 +148,7 @@ def check_train_config(config: TrainConfig) -> None:
         "optimizer.beta1": optimizer.beta1,
         "optimizer.beta2": optimizer.beta2,
         "data.augment.prompt_share": augment.prompt_share,
+        "data.max_bad": config.data.max_bad,
     }
     for name, share in shares.items():
         if not 0 <= share <= 1:
