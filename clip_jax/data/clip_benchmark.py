@@ -58,7 +58,7 @@ def open_classification(
     if templates is None:
         templates = _read_lines(folder / "zeroshot_classification_templates.txt")
     check_templates(prompts.templates or str(folder), classnames, templates)
-    index = _open_split(folder, "npy" if kind == "multilabel" else "cls", split)
+    index = _open_split(folder, "npy" if kind == "multilabel" else "cls", split=split)
     read_labels = _read_rows if kind == "multilabel" else _read_labels
     labels = read_labels(index, len(classnames))
     return LabelledImages(name, TarImages(index), labels, classnames, templates)

@@ -174,7 +174,7 @@ class Dirty(Photographs):
             raise what
         if isinstance(what, bytes):
             return replace(pair, image=what)
-        return pair if what is None else replace(pair, caption=what)
+        return pair if what is None else replace(pair, captions=(what,))
 
 
 def dirty(**options):
@@ -247,12 +247,12 @@ def test_few_batches_wait_to_be_used():
     iterator.close()
 
 
-def test_a_pair_without_a_caption_is_named():
+def test_pairs_without_any_caption_end_the_search_and_are_named():
     class Wordless(Photographs):
         def __getitem__(self, index):
             return replace(super().__getitem__(index), captions=())
 
-    with pytest.raises(InputError, match=r"photographs:\d: no caption"):
+    with pytest.raises(InputError, match=r"first photographs:\d: no_caption"):
         take(1, batches(Wordless(4)).start_at(0))
 
 
