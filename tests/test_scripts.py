@@ -27,6 +27,7 @@ from clip_jax.errors import InputError
 from clip_jax.parallel.mesh import MeshConfig, make_mesh
 from clip_jax.training.checkpoints import Checkpoints
 from clip_jax.training.config import TrainConfig
+from clip_jax.training.feed import BadCount
 from clip_jax.training.loop import Run, make_workdir
 
 ROOT = Path(__file__).parents[1]
@@ -118,7 +119,7 @@ def trained(folder):
         run.abstract(),
     )
     with contextlib.closing(Checkpoints(workdir, config.checkpoint)) as checkpoints:
-        checkpoints.save(config.steps, state, run.describe())
+        checkpoints.save(config.steps, state, run.describe(BadCount(mesh, {})))
     lines = [{"step": step, "loss": 1 / step, "logit_scale": 14.3} for step in (1, 2)]
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return workdir
