@@ -7,6 +7,8 @@ layout: classification, multilabel or retrieval. open_clip makes random weights;
 them in float32 on each set, in processes of their own that take turns (A B B A). Prints the metrics
 of both, how far they are apart, and the seconds from a loaded model to the metrics, classifier and
 compilation included; no classifier is taken from disk. --templates: prompts for all sets, JSON.
+--spread: a set by whose images and classes the weights are made to tell inputs apart; without it a
+random model ranks by rounding errors.
 """
 
 import argparse
@@ -26,6 +28,7 @@ def main() -> None:
     parser.add_argument("--peer-python", default=sys.executable)
     parser.add_argument("--data", nargs="*", default=[])
     parser.add_argument("--model", default="ViT-B-32", help="open_clip's name")
+    parser.add_argument("--spread", nargs=1, default=[], help="a classification set")
     parser.add_argument("--templates", help="a JSON list of prompts with {c}")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--turn", nargs=2, help=argparse.SUPPRESS)
@@ -35,7 +38,8 @@ def main() -> None:
         return
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        run([arguments.peer_python, str(PEER), "make", folder, arguments.model])
+        make = [arguments.peer_python, str(PEER), "make", folder, arguments.model]
+        run([*make, *arguments.spread])
         peer = [arguments.peer_python, str(PEER), "evaluate", folder]
         ours = [sys.executable, __file__, "--turn", folder]
         for data in arguments.data:

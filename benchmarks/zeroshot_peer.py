@@ -1,6 +1,6 @@
 """open_clip's and CLIP_benchmark's side of zeroshot.py and classifier.py, in their environment.
 
-python zeroshot_peer.py make FOLDER MODEL            random weights and the vocabulary
+python zeroshot_peer.py make FOLDER MODEL [DATA]     random weights and the vocabulary
 python zeroshot_peer.py evaluate FOLDER REQUEST      a data set by CLIP_benchmark
 python zeroshot_peer.py classifier FOLDER REQUEST    open_clip's classifier of some prompts
 
@@ -27,20 +27,39 @@ BATCH, WORKERS = 64, 4  # CLIP_benchmark's defaults
 IMAGES = ("webp", "png", "jpg", "jpeg")
 
 
-def make(folder: Path, name: str) -> None:
-    """Weights in which every parameter matters: norms away from 1, biases away from 0."""
+def make(folder: Path, name: str, data: str | None = None) -> None:
+    """Weights in which every parameter matters: norms away from 1, biases away from 0.
+
+    data: a classification set whose first images and whose class names are spread around the origin
+    by the last biases. Random towers give all inputs nearly the same features, and ranks by chance.
+    """
     torch.manual_seed(0)
-    model = open_clip.create_model(name, force_quick_gelu=True)
+    model, _, transform = open_clip.create_model_and_transforms(name, force_quick_gelu=True)
     with torch.no_grad():
         for key, parameter in model.named_parameters():
             if key != "logit_scale" and parameter.ndim < 2:
                 parameter += 0.1 * torch.randn_like(parameter)
+        if data is not None:
+            spread(model.eval(), transform, open_clip.get_tokenizer(name), Path(data))
     config = open_clip.get_model_config(name) | {"quick_gelu": True}
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     save_config_for_hf(model, folder / "open_clip_config.json", model_config=config)
     vocabulary = Path(open_clip.__file__).with_name("bpe_simple_vocab_16e6.txt.gz")
     shutil.copy(vocabulary, folder)
     (folder / "name").write_text(name)
+
+
+def spread(model, transform, tokenizer, data: Path) -> None:
+    """Take the mean output of each tower's last norm from that norm's bias."""
+    images, _ = next(iter(open_shards(data, 1, "classification", transform)))
+    tokens = tokenizer(read_lines(data / "classnames.txt"))
+    outputs = {}
+    for norm in (model.visual.ln_post, model.ln_final):
+        norm.register_forward_hook(lambda norm, _, output: outputs.update({norm: output}))
+    model(images, tokens)
+    model.visual.ln_post.bias -= outputs[model.visual.ln_post][:, 0].mean(dim=0)
+    last = outputs[model.ln_final][torch.arange(len(tokens)), tokens.argmax(dim=-1)]
+    model.ln_final.bias -= last.mean(dim=0)
 
 
 def evaluate(folder: Path, request: dict) -> dict:
@@ -103,7 +122,7 @@ if __name__ == "__main__":
     task, target = sys.argv[1], Path(sys.argv[2])
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     if task == "make":
-        make(target, sys.argv[3])
+        make(target, *sys.argv[3:])
     else:
         run = {"evaluate": evaluate, "classifier": classifier}[task]
         print(json.dumps(run(target, json.loads(sys.argv[3]))))

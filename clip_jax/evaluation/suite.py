@@ -49,7 +49,6 @@ class Found:
 
     name: str
     folder: Path
-    task: str
 
 
 def run_suite(
@@ -98,11 +97,7 @@ def find_sets(places: Sequence[str]) -> list[Found]:
         roots |= {root.resolve(): dataset_name(place if hub else str(root)) for root in found}
     names = list(roots.values())
     return [
-        Found(
-            name if names.count(name) == 1 else _slug(str(root)),
-            root,
-            "retrieval" if dataset_type(root) == "retrieval" else "classification",
-        )
+        Found(name if names.count(name) == 1 else _slug(str(root)), root)
         for root, name in roots.items()
     ]
 
@@ -111,7 +106,10 @@ def model_folders(models: Sequence[str], output: Path) -> dict[str, Path]:
     """Where the results of each model go."""
     folders = {name: output / _slug(name) for name in models}
     if len(set(folders.values())) < len(models):
-        raise InputError(f"--model {' '.join(models)}: a model is named twice")
+        raise InputError(
+            f"--model {' '.join(models)}: two of these would write to the same folder; name each "
+            "once, and those with like names in calls with another --output"
+        )
     return folders
 
 
@@ -127,28 +125,34 @@ def evaluate_sets(
     identity = fingerprint(model, model.variables).hex()
     evaluations = []
     for found in sets:
-        path = folder / "kept" / f"{found.name}-zeroshot_{found.task}.json"
-        key = {"format": FORMAT, "model": identity, "data": data_identity(found.folder)}
-        kept = read_kept(path, key)
         try:
-            # The first process decides: the others may not see its disk.
-            if gather("kept" if kept else "")[0] == "" or kept is None:
-                kept = evaluate(model, name, found, cache)
+            evaluation = evaluate_once(model, identity, name, found, folder, cache)
         except InputError as error:
             problems[found.name] = str(error)
-            continue
-        evaluations.append(kept)
-        if jax.process_index() == 0:
-            write_file(path, json.dumps({"key": key, **asdict(kept)}))
-            write_result(kept.result, folder / f"{found.name}-zeroshot_{found.task}.json")
+        else:
+            evaluations += [evaluation] if evaluation else []
     return evaluations
 
 
-def evaluate(model: Model, name: str, found: Found, cache: bool) -> Evaluation:
-    """One model on one set."""
-    if found.task == "retrieval":
-        return evaluate_captioned(model, name, found)
-    return evaluate_labelled(model, name, found, cache)
+def evaluate_once(
+    model: Model, identity: str, name: str, found: Found, folder: Path, cache: bool
+) -> Evaluation | None:
+    """What is kept of this model (a hash of it is given) and set; else evaluated, and kept.
+
+    The first process decides. Another, which may not see its disk, gets None for what is kept.
+    """
+    task = "retrieval" if dataset_type(found.folder) == "retrieval" else "classification"
+    file = f"{found.name}-zeroshot_{task}.json"
+    key = {"format": FORMAT, "model": identity, "data": data_identity(found.folder)}
+    kept = read_kept(folder / "kept" / file, key)
+    if gather("kept" if kept else "")[0]:
+        return kept
+    evaluate = evaluate_captioned if task == "retrieval" else evaluate_labelled
+    evaluation = evaluate(model, name, found, cache)
+    if jax.process_index() == 0:
+        write_file(folder / "kept" / file, json.dumps({"key": key, **asdict(evaluation)}))
+        write_result(evaluation.result, folder / file)
+    return evaluation
 
 
 def evaluate_labelled(model: Model, name: str, found: Found, cache: bool) -> Evaluation:
@@ -165,8 +169,8 @@ def evaluate_labelled(model: Model, name: str, found: Found, cache: bool) -> Eva
     return Evaluation(result, len(scores.images), shown)
 
 
-def evaluate_captioned(model: Model, name: str, found: Found) -> Evaluation:
-    """Retrieval both ways."""
+def evaluate_captioned(model: Model, name: str, found: Found, cache: bool) -> Evaluation:
+    """Retrieval both ways; there is no classifier to keep in the cache."""
     with same_errors():
         data = open_captioned(f"wds:{found.folder}", model.config.image.image_size)
     with progress(found.name, len(data.images)) as on_batch:
