@@ -125,10 +125,86 @@ class Suite(Settings):
         run_suite(self.load, self.model, self.data, Path(self.output), self.cache)
 
 
+@dataclass(frozen=True, kw_only=True)
+class FittedTask(Task):
+    """What protocols that fit classifiers to features take."""
+
+    space: Literal["features", "embeddings"] = "features"
+    """What is classified: a ViT's features before the projection to the space shared with texts,
+    or the embeddings after it. For a ResNet both are the same."""
+    cache: bool = True
+    """Keep features in ~/.cache/clip_jax and take them from there."""
+
+    def picture(self) -> Path | None:
+        """Where the plot goes: beside the output."""
+        return None if self.output is None else Path(self.output).with_suffix(".png")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe(FittedTask):
+    """Linear probe: logistic regression on features of the train split, its strength searched."""
+
+    seed: int = 0
+    """Which fifth of the training images is held out for the search."""
+
+    def run(self) -> None:
+        from clip_jax.evaluation.run_probes import run_probe
+
+        model = self.load(self.model)
+        how = (self.space, self.seed, self.cache, self.picture())
+        self.report(run_probe(model, self.model, self.data, *how))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewShot(FittedTask):
+    """Linear probes on few training images a class, beside zero-shot."""
+
+    shots: tuple[int, ...] = (1, 2, 4, 8, 16)
+    """How many images of each class."""
+    seeds: int = 3
+    """How often the images are drawn."""
+
+    def run(self) -> None:
+        from clip_jax.evaluation.run_probes import run_few_shot
+
+        model = self.load(self.model)
+        how = (self.space, self.shots, self.seeds, self.cache, self.picture())
+        self.report(run_few_shot(model, self.model, self.data, *how))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Robustness(Settings):
+    """Zero-shot accuracy under natural distribution shift: ImageNet against its variants."""
+
+    model: tuple[str, ...]
+    """The models, as for the other tasks."""
+    data: str
+    """The reference set, ImageNet."""
+    shifted: tuple[str, ...]
+    """Sets with the same or fewer classes, called the same: ImageNet-V2, -A, -R, -Sketch, ..."""
+    baseline: str | None = None
+    """Accuracies of other models, for effective robustness: a CSV with the columns model, dataset,
+    reference, shifted, or a JSON list of such objects. By default the models given, from three."""
+    output: str | None = None
+    """Write the results here, as a JSON list, and the plot beside it."""
+    cache: bool = True
+    """Keep classifiers in ~/.cache/clip_jax and take them from there."""
+
+    def run(self) -> None:
+        from clip_jax.evaluation.run_robustness import run_robustness
+
+        baseline, output = (None if p is None else Path(p) for p in (self.baseline, self.output))
+        how = (baseline, output, self.cache)
+        run_robustness(self.load, self.model, self.data, self.shifted, *how)
+
+
 Tasks = (
     Annotated[ZeroShot, tyro.conf.subcommand("zeroshot")]
     | Annotated[Retrieval, tyro.conf.subcommand("retrieval")]
     | Annotated[Suite, tyro.conf.subcommand("suite")]
+    | Annotated[Probe, tyro.conf.subcommand("probe")]
+    | Annotated[FewShot, tyro.conf.subcommand("fewshot")]
+    | Annotated[Robustness, tyro.conf.subcommand("robustness")]
 )
 
 
