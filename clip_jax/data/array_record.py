@@ -1,4 +1,4 @@
-"""ArrayRecord files of tf.train.Example: the quickest to read in random order. And writing them."""
+"""Pairs in ArrayRecord files of tf.train.Example: reading and writing them."""
 
 from pathlib import Path
 from typing import Any

@@ -7,10 +7,13 @@ from collections import Counter
 from collections.abc import Iterator
 
 from clip_jax.data.fields import FieldNames
-from clip_jax.data.files import find_files, folder_of, is_remote, read_file
-from clip_jax.data.samples import Pair, to_captions
+from clip_jax.data.files import find_files, folder_of, is_remote, open_file, read_file
+from clip_jax.data.samples import Pair
 from clip_jax.data.strings import Strings
 from clip_jax.errors import InputError
+
+DIVIDER = "\0"
+"""Between the two in memory: no path has it."""
 
 
 class CsvPairs:
@@ -22,51 +25,47 @@ class CsvPairs:
 
     def __init__(self, path: str, fields: FieldNames):
         problems: Counter[str] = Counter()
-        pictures, captions = [], []
-        for table in find_files(path, (".csv", ".tsv")):
-            for picture, caption in _rows(table, fields):
-                if not picture or not caption:
-                    problems["no caption" if picture else "no image"] += 1
-                    continue
-                pictures.append(_resolve(table, picture))
-                captions.append(caption)
-        if not pictures:
-            raise InputError(f"{path}: no row with a picture and a caption")
+        tables = find_files(path, (".csv", ".tsv"))
+        self._rows = Strings.of(row for table in tables for row in _rows(table, fields, problems))
         self.problems = dict(problems)
-        self._pictures, self._captions = Strings.of(pictures), Strings.of(captions)
+        if not len(self):
+            raise InputError(f"{path}: no row with a picture and a caption")
 
     def __len__(self) -> int:
-        return len(self._pictures)
+        return len(self._rows)
 
     def __getitem__(self, index: int) -> Pair:
-        picture = self._pictures[index]
-        return Pair(picture, read_file(picture), self.captions(index))
+        picture, _, caption = self._rows[index].partition(DIVIDER)
+        return Pair(picture, read_file(picture), (caption,))
 
     def captions(self, index: int) -> tuple[str, ...]:
         """The caption of one row."""
-        return to_captions(self._captions[index])
+        return (self._rows[index].partition(DIVIDER)[2],)
 
 
-def _rows(table: str, fields: FieldNames) -> Iterator[tuple[str, str]]:
-    """Picture and caption of each row, "" where there is none."""
-    text = read_file(table).decode("utf-8-sig", errors="replace")
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=fields.separator)
-    header = next(rows, [])
+def _rows(table: str, fields: FieldNames, problems: Counter[str]) -> Iterator[str]:
+    """Path of the picture, DIVIDER and caption of each row that has both."""
     wanted = (fields.image or "filepath", fields.caption or "title")
-    missing = [name for name in wanted if name not in header]
-    if missing:
-        raise InputError(
-            f"{table}: no column {missing[0]!r} among {header[:8]}; "
-            "see fields.image, fields.caption and fields.separator"
-        )
-    picture, caption = (header.index(name) for name in wanted)
-    try:
-        for row in rows:
-            if row:
-                row += [""] * (len(header) - len(row))
-                yield row[picture].strip(), row[caption].strip()
-    except csv.Error as error:
-        raise InputError(f"{table}: line {rows.line_num}: {error}") from None
+    with open_file(table) as file:
+        text = io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="")
+        rows = csv.reader(text, delimiter=fields.separator)
+        try:
+            header = next(rows, [])
+            missing = [name for name in wanted if name not in header]
+            if missing:
+                raise InputError(
+                    f"{table}: no column {missing[0]!r} among {header[:8]}; "
+                    "see fields.image, fields.caption and fields.separator"
+                )
+            picture, caption = (header.index(name) for name in wanted)
+            for row in rows:
+                cells = [cell.strip() for cell in row] + [""] * (len(header) - len(row))
+                if row and cells[picture] and cells[caption]:
+                    yield _resolve(table, cells[picture]) + DIVIDER + cells[caption]
+                elif row:
+                    problems["no caption" if cells[picture] else "no image"] += 1
+        except csv.Error as error:
+            raise InputError(f"{table}: line {rows.line_num}: {error}") from None
 
 
 def _resolve(table: str, picture: str) -> str:

@@ -17,7 +17,7 @@ from braceexpand import braceexpand
 from clip_jax.errors import InputError
 
 BLOCK = 2**22
-"""Bytes that are fetched at once where a remote file is read from start to end."""
+"""Bytes of a remote file that are fetched at once where it is opened, not asked for a range."""
 
 PAGE = 2**13
 """Likewise of a local file."""
@@ -88,7 +88,8 @@ def open_file(path: str) -> BinaryIO:
     """A file opened for reading here and there. Raises OSError."""
     if is_remote(path):
         system, inner = _system(path)
-        return cast(BinaryIO, system.open(inner, "rb"))
+        with _as_os_errors(path):
+            return cast(BinaryIO, system.open(inner, "rb", block_size=BLOCK))
     return open(path, "rb")
 
 
@@ -96,7 +97,8 @@ def read_range(path: str, offset: int, size: int) -> bytes:
     """Part of a file; less where the file ends before. Raises OSError."""
     if is_remote(path):
         system, inner = _system(path)
-        return bytes(system.cat_file(inner, start=offset, end=offset + size)) if size else b""
+        with _as_os_errors(path):
+            return bytes(system.cat_file(inner, start=offset, end=offset + size)) if size else b""
     with open(path, "rb", buffering=0) as file:
         return os.pread(file.fileno(), size, offset)
 
@@ -105,7 +107,8 @@ def read_file(path: str) -> bytes:
     """All of a file. Raises OSError."""
     if is_remote(path):
         system, inner = _system(path)
-        return bytes(system.cat_file(inner))
+        with _as_os_errors(path):
+            return bytes(system.cat_file(inner))
     return Path(path).read_bytes()
 
 
@@ -130,14 +133,14 @@ def forward_reader(path: str) -> Iterator[tuple[Callable[[int, int], bytes], int
     What it reads is fetched in blocks. Not for several threads. Raises OSError.
     """
     if is_remote(path):
-        system, inner = _system(path)
-        with system.open(inner, "rb", block_size=BLOCK, cache_type="readahead") as file:
+        with open_file(path) as file:
 
             def read(offset: int, size: int) -> bytes:
-                file.seek(offset)
-                return bytes(file.read(size))
+                with _as_os_errors(path):
+                    file.seek(offset)
+                    return file.read(size)
 
-            yield read, int(system.size(inner))
+            yield read, file.seek(0, os.SEEK_END)
     else:
         with open(path, "rb", buffering=0) as file:
             yield _window(file.fileno()), os.fstat(file.fileno()).st_size
@@ -191,6 +194,17 @@ def _stat(path: str) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return f"{status.st_size} {status.st_mtime_ns}"
+
+
+@contextmanager
+def _as_os_errors(path: str) -> Iterator[None]:
+    """Raise what the client of a bucket raises, which may be anything, as OSError."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(f"{path}: {type(error).__name__}: {error}") from error
 
 
 def _describe(entry: dict[str, Any]) -> str:

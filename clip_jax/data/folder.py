@@ -89,9 +89,14 @@ def _find(root: str) -> tuple[list[str], set[str]]:
     if not os.path.isdir(root):
         raise InputError(f"{root}: no such directory")
     endings = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
-    pictures, texts = [], set()
+    pictures, texts, seen = [], set(), set()
     for folder, folders, names in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        real = os.path.realpath(folder)
+        if real in seen:  # links in a circle
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         within = Path(os.path.relpath(folder, root))
         for name in names:
             if not name.startswith(".") and name.lower().endswith(endings):

@@ -10,7 +10,7 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,15 +36,15 @@ class IndexFiles:
     def load(self) -> dict[str, Shard]:
         """The shards that are known and have not changed."""
         found = {}
-        for folder in {folder_of(path) for path in self._stamps}:
+        for folder, paths in _by_folder(self._stamps).items():
             self._folders[folder] = {}
             for file in (_cached(folder), _beside(folder)):
                 known = _read(file, self._fields)
                 self._folders[folder] |= known
-                for path, stamp in self._stamps.items():
-                    kept = known.get(name_of(path)) if folder_of(path) == folder else None
-                    if kept is not None and kept[0] == stamp:
-                        found[path] = kept[1]
+                for path in paths:
+                    stamp, shard = known.get(name_of(path), (None, None))
+                    if shard is not None and stamp == self._stamps[path]:
+                        found[path] = shard
         return found
 
     def save(self, shards: Mapping[str, Shard]) -> None:
@@ -66,6 +66,13 @@ class IndexFiles:
                     write_file(str(cached), content)
                 except OSError:
                     pass  # then the next run reads the headers again
+
+
+def _by_folder(paths: Iterable[str]) -> dict[str, list[str]]:
+    folders: dict[str, list[str]] = {}
+    for path in paths:
+        folders.setdefault(folder_of(path), []).append(path)
+    return folders
 
 
 def _beside(folder: str) -> str:

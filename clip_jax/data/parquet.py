@@ -15,7 +15,7 @@ from clip_jax.data.files import find_files, open_file
 from clip_jax.data.samples import Pair, to_captions
 from clip_jax.errors import InputError
 
-GROUPS = 8
+GROUPS = 2
 """Row groups that are kept in memory, for reading in order."""
 
 

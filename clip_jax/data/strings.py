@@ -1,5 +1,6 @@
 """Many texts in little memory: their bytes in one array, which also makes them quick to pickle."""
 
+from array import array
 from collections.abc import Iterable
 
 import numpy as np
@@ -21,7 +22,7 @@ class Strings:
     @classmethod
     def of(cls, texts: Iterable[str]) -> "Strings":
         """From texts, which may be file names with bytes that are not UTF-8."""
-        content, ends = bytearray(), []
+        content, ends = bytearray(), array("q")
         for text in texts:
             content += text.encode("utf-8", errors="surrogateescape")
             ends.append(len(content))

@@ -4,7 +4,7 @@ The index is made from the shards' headers once, in parallel; no conversion, no 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -106,14 +106,23 @@ def _index(paths: Sequence[str], fields: Fields, keep: bool) -> list[Shard]:
     files = IndexFiles(paths, fields) if keep else None
     shards = files.load() if files else {}
     missing = [path for path in dict.fromkeys(paths) if path not in shards]
-    console = Console(stderr=True)
-    with (
-        Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
-        ThreadPoolExecutor(THREADS) as pool,
-    ):
-        done = pool.map(lambda path: index_shard(path, fields), missing)
-        bar = progress.track(done, total=len(missing), description="indexing shards")
-        new = dict(zip(missing, bar, strict=True))
-    if files and new:
-        files.save(new)
+    new: dict[str, Shard] = {}
+    try:
+        for path, shard in _read_headers(missing, fields):
+            new[path] = shard
+    finally:  # also of an interrupted run
+        if files and new:
+            files.save(new)
     return [shards.get(path) or new[path] for path in paths]
+
+
+def _read_headers(paths: Sequence[str], fields: Fields) -> Iterator[tuple[str, Shard]]:
+    """Several shards at a time, with progress."""
+    console, pool = Console(stderr=True), ThreadPoolExecutor(THREADS)
+    try:
+        done = pool.map(lambda path: index_shard(path, fields), paths)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+            bar = progress.track(done, total=len(paths), description="indexing shards")
+            yield from zip(paths, bar, strict=True)
+    finally:
+        pool.shutdown(cancel_futures=True)

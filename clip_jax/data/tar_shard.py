@@ -86,11 +86,10 @@ def _choose(members: np.ndarray, samples: int, fields: int) -> tuple[np.ndarray,
     sample, field, extension, offset, size = members.T
     order = np.lexsort((np.arange(len(members)), extension, field, sample))
     slot = (sample * fields + field)[order]
-    first = order[np.diff(slot, prepend=-1) != 0]
+    same_slot = np.diff(slot, prepend=-1) == 0
+    first = order[~same_slot]
     for name, values in (("extension", extension), ("offset", offset), ("size", size)):
         places[name][sample[first], field[first]] = values[first]
-    same = np.diff(slot, prepend=-1) == 0
-    same &= np.diff(extension[order], prepend=-1) == 0
-    again = np.zeros((samples, fields), np.int64)
-    np.add.at(again, (sample[order][same], field[order][same]), 1)
+    repeated = slot[same_slot & (np.diff(extension[order], prepend=-1) == 0)]
+    again = np.bincount(repeated, minlength=samples * fields).reshape(samples, fields)
     return places, int(again.max(axis=1, initial=0).sum())

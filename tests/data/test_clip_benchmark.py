@@ -187,6 +187,15 @@ def test_missing_shards_are_named(pets):
     assert refusal(open_classification, pets) == "/test/2.tar: no such file"
 
 
+def test_damaged_shards_are_errors(pets):
+    shard = pets / "test" / "1.tar"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:2000])
+    assert refusal(open_classification, pets).startswith("/test/1.tar: the tar is cut off")
+    shard.write_bytes(b"no tar")
+    assert refusal(open_classification, pets).startswith("/test/1.tar: not a readable")
+
+
 def test_templates_must_have_a_place_for_the_class(tmp_path):
     root = write_classification(tmp_path / "pets", LABELS, templates=["a {c}", "a photo of a {}"])
     message = refusal(open_classification, root)

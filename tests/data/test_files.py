@@ -110,6 +110,26 @@ def test_members_are_fetched_by_ranges(monkeypatch):
     system.store.clear()
 
 
+def test_a_bucket_s_own_errors_are_os_errors(monkeypatch):
+    system = type(fsspec.filesystem("memory"))
+    put("memory://failing/good.tar", tar_bytes([("0.jpg", b"image"), ("0.txt", b"caption")]))
+    put("memory://failing/bad.tar", b"")
+    opened, fields = system._open, {"image": ("jpg",), "caption": ("txt",)}
+
+    def fail(self, path, *arguments, **options):
+        if "bad" in path:
+            raise RuntimeError("the connection was reset")
+        return opened(self, path, *arguments, **options)
+
+    monkeypatch.setattr(system, "_open", fail)
+    index = TarIndex([f"memory://failing/{name}.tar" for name in ("good", "bad")], fields)
+    assert (len(index), index.problems) == (1, {"unreadable shard": 1})
+    monkeypatch.setattr(system, "cat_file", fail)
+    with pytest.raises(OSError, match="RuntimeError: the connection was reset"):
+        read_range("memory://failing/bad.tar", 0, 3)
+    fsspec.filesystem("memory").store.clear()
+
+
 def test_unknown_and_missing_systems_are_refused_in_one_line(monkeypatch):
     for path in ("nowhere://bucket/a.tar", "nowhere://bucket/{0..3}.tar"):
         with pytest.raises(InputError, match="nowhere") as caught:

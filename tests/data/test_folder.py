@@ -75,6 +75,13 @@ def test_linked_class_folders_count(tmp_path):
     assert (data.classnames, list(data.labels)) == (["cat", "dog"], [0, 1])
 
 
+def test_links_in_a_circle_are_followed_once(tmp_path):
+    put(tmp_path, "cat/a.jpg")
+    (tmp_path / "cat" / "self").symlink_to(tmp_path / "cat")
+    (tmp_path / "up").symlink_to(tmp_path)
+    assert len(FolderPairs(str(tmp_path), FieldNames())) == 1
+
+
 def test_class_folders_as_a_classification_set(tmp_path):
     put(tmp_path / "pets", "tabby_cat/1.jpg", "dog/2.jpg", "tabby_cat/0.jpg", "top.jpg")
     (tmp_path / "pets" / "empty").mkdir()

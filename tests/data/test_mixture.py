@@ -5,7 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from clip_jax.data.images import Resize
 from clip_jax.data.mixture import Mixture, endless_order
+from clip_jax.data.pipeline import Batches
 from clip_jax.data.samples import Pair
 from clip_jax.errors import InputError
 
@@ -85,6 +87,44 @@ def test_far_places_can_be_asked_for():
     order = endless_order(mixture, 0)
     far = [mixture[order[10**12 + place]].key for place in range(90)]
     assert Counter(key[0] for key in far) == {"a": 30, "b": 60}
+
+
+class NumberTokenizer:
+    """A caption -> a row with its number."""
+
+    def __call__(self, texts, truncate=False):
+        return np.array([[int(text)] for text in texts], np.int32)
+
+
+class Numbers(Letters):
+    """Pictures of one colour, captioned by numbers."""
+
+    def __init__(self, first, count):
+        super().__init__("n", count)
+        self._first = first
+
+    def __getitem__(self, index):
+        return Pair("", np.zeros((8, 8, 3), np.uint8), self.captions(index))
+
+    def captions(self, index):
+        return (str(self._first + index),)
+
+
+def batches(**options):
+    source = Mixture([Numbers(0, 10), Numbers(100, 7)], (1, 2))
+    return Batches(source, NumberTokenizer(), Resize(8), batch_size=6, seed=0, **options)
+
+
+def numbers(iterator, count):
+    return [next(iterator)["tokens"][:, 0].tolist() for _ in range(count)]
+
+
+def test_batches_of_a_mixture_can_start_anywhere_on_any_processes():
+    whole = numbers(batches().start_at(0), 12)
+    assert all(sum(number < 100 for number in batch) == 2 for batch in whole)
+    assert numbers(batches(threads=4).start_at(5), 7) == whole[5:]
+    halves = [numbers(batches(process=p, processes=2).start_at(3), 9) for p in range(2)]
+    assert [first + second for first, second in zip(*halves, strict=True)] == whole[3:]
 
 
 @pytest.mark.parametrize("weights", [(1,), (1, 2, 3), (1, 0), (1, -1), (1, float("inf"))])

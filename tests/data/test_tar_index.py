@@ -5,6 +5,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from shards import encode, solid, tar_bytes, write_pairs, write_tar
 
 from clip_jax.data import tar_index
@@ -209,6 +211,49 @@ def test_of_duplicate_keys_the_first_counts(tmp_path):
     assert index.problems == {"duplicate key": 3}
 
 
+def choose(members):
+    """What the index should hold of (name, content), told member by member."""
+    first = {}
+    for name, content in members:
+        key, _, extension = name.partition(".")
+        if any(extension in extensions for extensions in FIELDS.values()):
+            first.setdefault((key, extension), content)
+    samples, problems = {}, {}
+    for key in dict.fromkeys(key for key, _ in first):
+        found = {
+            field: next((first[key, e] for e in extensions if (key, e) in first), None)
+            for field, extensions in FIELDS.items()
+        }
+        lacking = [field for field, content in found.items() if content is None]
+        if lacking:
+            problems[f"no {lacking[0]}"] = problems.get(f"no {lacking[0]}", 0) + 1
+        else:
+            samples[key] = found
+    return samples, problems
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    return tmp_path_factory.mktemp("tar") / "any.tar"
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    names=st.lists(
+        st.tuples(st.sampled_from("abcde"), st.sampled_from(["jpg", "png", "txt", "json"])),
+        max_size=20,
+    )
+)
+def test_any_order_of_members(scratch, names):
+    members = [(f"{key}.{e}", b"%d" % number) for number, (key, e) in enumerate(names)]
+    index = TarIndex([write_tar(scratch, members)], FIELDS)
+    samples, problems = choose(members)
+    assert {index.key(i): index.read_all(i) for i in range(len(index))} == samples
+    index.problems.pop("duplicate key", None)
+    assert index.problems == problems
+    assert keys_of(index) == list(samples)
+
+
 @pytest.mark.parametrize("gap", [0, 2**20])
 def test_fields_are_read_together_or_apart(tmp_path, gap):
     members = [("0.txt", b"caption"), ("0.other", bytes(gap)), ("0.jpg", b"image")]
@@ -298,6 +343,24 @@ def test_what_was_left_out_is_kept_too(tmp_path, cache, reads):
         problems = {"damaged shard": 1, "no caption": 1, "unreadable shard": 1}
         assert index.problems == problems
         assert sorted(reads) == expected
+
+
+def test_an_interrupted_index_goes_on_where_it_was(shards, reads, monkeypatch):
+    monkeypatch.setattr(tar_index, "THREADS", 1)
+    index_shard = tar_index.index_shard
+
+    def interrupt(path, fields):
+        if path == str(shards[2]):
+            raise KeyboardInterrupt
+        return index_shard(path, fields)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tar_index, "index_shard", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            TarIndex(shards, PAIRS, keep=True)
+    reads.clear()
+    assert len(TarIndex(shards, PAIRS, keep=True)) == 7
+    assert reads == ["2.tar"]
 
 
 def test_other_fields_have_another_index(shards, reads):
