@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -199,6 +200,7 @@ def _start_worker(*worker: Any) -> None:
     global _worker
     for number in (signal.SIGINT, signal.SIGTERM):  # the parent stops between two steps, then us
         signal.signal(number, signal.SIG_IGN)
+    warnings.simplefilter("ignore")  # what they are about is counted
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker = _Worker(*worker)
 
