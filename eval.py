@@ -57,8 +57,8 @@ class Task(Settings):
     of OpenAI, open_clip or Hugging Face, or the workdir of a train.py run."""
     data: str
     """What to evaluate on: wds:PATH, a data set in CLIP_benchmark's layout; one on the hub, such as
-    hf://clip-benchmark/wds_cifar10; scenes:; but for retrieval also folder:PATH, one folder a class,
-    or tfds:NAME:SPLIT."""
+    hf://clip-benchmark/wds_cifar10; scenes:; and for all but retrieval folder:PATH, one folder a
+    class, or tfds:NAME:SPLIT."""
     output: str | None = None
     """Write the result here, as CLIP_benchmark's JSON."""
 

@@ -123,11 +123,17 @@ def random_crop(
 
     The square's area is drawn between min_area and 1 times that of the largest one (paper: 1).
     """
-    picture = decode_for_crop(image, resize.size, min_area)
-    height, width, _ = picture.shape
+    return crop_square(decode_for_crop(image, resize.size, min_area), resize, min_area, rng)
+
+
+def crop_square(
+    pixels: np.ndarray, resize: Resize, min_area: float, rng: np.random.Generator
+) -> np.ndarray:
+    """random_crop of decoded pixels, uint8 RGB [height, width, 3]."""
+    height, width, _ = pixels.shape
     side = max(1, round(min(height, width) * rng.uniform(min_area, 1) ** 0.5))
     left, top = rng.integers(0, (width - side, height - side), endpoint=True)
-    square = picture[top : top + side, left : left + side]
+    square = pixels[top : top + side, left : left + side]
     return resize_square(square, resize.size, FILTERS[resize.interpolation])
 
 

@@ -4,14 +4,14 @@ Batch number k of a run depends on the seed alone, not on the number of threads 
 can be asked for directly: a run's position in its data is how many batches it has used.
 """
 
+import contextlib
 import functools
+import itertools
 import logging
-import math
-import os
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import grain
 import numpy as np
@@ -23,29 +23,13 @@ from clip_jax.data.images import UNREADABLE, Resize, load_image
 from clip_jax.data.mixture import endless_order
 from clip_jax.data.samples import Image, ImageSource, Pair, PairSource
 from clip_jax.data.tokenizers import Tokenizer
+from clip_jax.data.workers import Batch, batches_ahead, make_workers
 from clip_jax.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-CHUNK = 16
-"""Pairs that a thread prepares at a time."""
-
 MAX_TRIES = 100
 """Pairs drawn for one place in a batch before all of them are taken to be bad."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one update is made of, or this process's part of it."""
-
-    images: np.ndarray
-    """uint8 RGB [n, size, size, 3]."""
-    tokens: np.ndarray
-    """int32 [n, context]."""
-    bad: np.ndarray
-    """int32 [n, reasons]: for each row, how many bad samples were drawn before it, by REASONS."""
-    examples: list[BadSample]
-    """These samples."""
 
 
 @dataclass(frozen=True)
@@ -63,59 +47,52 @@ class Batches:
     """Pairs a batch over all processes."""
     seed: int
     augment: Augment = field(default_factory=Augment)
+    workers: int | None = None
     threads: int | None = None
-    """Threads that prepare pairs; by default as many as this process may use cores."""
+    """As make_workers takes them."""
     process: int = 0
     processes: int = 1
 
-    def start_at(self, batch: int) -> Iterator[Batch]:
-        """Batches number `batch`, `batch` + 1, ... which threads assemble ahead.
-
-        At most two of them wait, or as many as give every thread two pieces of work.
-        """
-        threads = self.threads or usable_cores()
-        ahead = max(2, math.ceil(2 * threads * CHUNK / self._rows))
-        pool = ThreadPoolExecutor(threads, thread_name_prefix="input")
-        try:
-            coming = deque(self._begin(pool, number) for number in range(batch, batch + ahead))
-            while True:
-                assembled, pieces = coming.popleft()
-                for piece in pieces:
-                    assembled.examples.extend(piece.result())
-                batch += 1
-                coming.append(self._begin(pool, batch + ahead - 1))
-                yield assembled
-        finally:
-            pool.shutdown(cancel_futures=True)
+    def start_at(self, batch: int) -> Generator[Batch]:
+        """Batches number `batch`, `batch` + 1, ... which are assembled ahead of their use."""
+        with contextlib.closing(make_workers(self, self.workers, self.threads)) as workers:
+            ahead = batches_ahead(self.rows, workers.capacity)
+            coming = deque(workers.begin(batch + number) for number in range(ahead))
+            for number in itertools.count(batch + ahead):
+                ready = coming.popleft()()
+                coming.append(workers.begin(number))
+                yield ready
 
     @property
-    def _rows(self) -> int:
+    def rows(self) -> int:
+        """Pairs of a batch that are this process's."""
         return self.batch_size // self.processes
 
-    def _begin(
-        self, pool: ThreadPoolExecutor, number: int
-    ) -> tuple[Batch, list[Future[list[BadSample]]]]:
-        """Batch number `number`, and the work that is filling it."""
+    def place(self, memory: Any = None) -> Batch:
+        """An unfilled batch, in new memory or in an object with that many writable bytes."""
         size, length = self.resize.size, self.tokenizer.context_length
-        batch = Batch(
-            np.empty((self._rows, size, size, 3), np.uint8),
-            np.empty((self._rows, length), np.int32),
-            np.zeros((self._rows, len(REASONS)), np.int32),
-            [],
+        arrays: tuple[tuple[type, tuple[int, ...]], ...] = (
+            (np.int32, (self.rows, length)),
+            (np.int32, (self.rows, len(REASONS))),
+            (np.uint8, (self.rows, size, size, 3)),
         )
-        starts = range(0, self._rows, CHUNK)
-        return batch, [pool.submit(self._fill, batch, number, start) for start in starts]
+        made, offset = [], 0
+        for kind, shape in arrays:
+            made.append(np.ndarray(shape, kind, memory, offset if memory is not None else 0))
+            offset += made[-1].nbytes
+        tokens, bad, images = made
+        return Batch(images, tokens, bad)
 
     @functools.cached_property
     def _places(self) -> "grain.MapDataset[tuple[np.ndarray, str, list[BadSample]]]":
         """What is at place 0, 1, ... of the run: batch 0 takes the first ones, and so on."""
         return endless_order(self.source, self.seed).random_map(self._prepare)
 
-    def _fill(self, batch: Batch, number: int, start: int) -> list[BadSample]:
-        """Fill CHUNK rows of batch number `number` from row `start` on; the bad samples there."""
-        first = number * self.batch_size + self.process * self._rows
-        stop = min(start + CHUNK, self._rows)
+    def fill(self, batch: Batch, number: int, start: int, stop: int) -> list[BadSample]:
+        """Fill rows `start` to `stop` of batch number `number`; the bad samples drawn for them."""
+        first = number * self.batch_size + self.process * self.rows
         captions, examples = [], []
+        batch.bad[start:stop] = 0
         for row in range(start, stop):
             batch.images[row], caption, bad = self._places[first + row]
             captions.append(caption)
@@ -156,13 +133,6 @@ class Batches:
             raise BadSample("oversized_image", pair.key, error) from error
         except UNREADABLE as error:
             raise BadSample("broken_image", pair.key, error) from error
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on every system
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def image_batches(

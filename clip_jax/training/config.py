@@ -33,8 +33,11 @@ class DataConfig:
     """Most token ids of a vocabulary that is trained here."""
     augment: Augment = field(default_factory=Augment)
     """What is changed at random."""
+    workers: int | None = None
+    """Processes that prepare pairs ahead of the devices, 0 for threads of the trainer's own; by
+    default 0 up to 16 cores, above that one for every 8."""
     threads: int | None = None
-    """Threads that prepare pairs ahead of the devices; by default one for each core."""
+    """Threads in each of these processes; by default as many as make all cores busy."""
     max_bad: float = 0.1
     """Share of broken images, empty captions and other bad samples above which the run stops; until
     then they are replaced by others and counted."""
@@ -117,6 +120,7 @@ OPERATIONAL = (
     "evaluation.",
     "log_every",
     "data.train",
+    "data.workers",
     "data.threads",
     "data.max_bad",
     "dry_run",
@@ -155,6 +159,8 @@ def check_train_config(config: TrainConfig) -> None:
             raise InputError(f"{name} must be in [0, 1], got {share}")
     if not augment.templates:
         raise InputError('data.augment.templates is empty; "{c}" is the caption alone')
+    if config.data.workers is not None and config.data.workers < 0:
+        raise InputError(f"data.workers must not be negative, got {config.data.workers}")
     if optimizer.warmup_steps < 0 or not 0 <= config.seed < 2**31:
         raise InputError("optimizer.warmup_steps and seed must not be negative, nor seed over 2^31")
     if config.batch_size < 2:

@@ -1,7 +1,7 @@
 """Batches on the devices before they are needed, and the bad samples of those that were used."""
 
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from clip_jax.data.bad import REASONS, BadSample, check_share
-from clip_jax.data.pipeline import Batch
+from clip_jax.data.workers import Batch
 from clip_jax.parallel.mesh import put_batch
 
 AHEAD = 2
@@ -23,14 +23,14 @@ EXAMPLES = 5
 
 def on_devices(
     batches: Iterator[Batch], mesh: Mesh
-) -> Generator[tuple[dict[str, jax.Array], jax.Array, list[BadSample]]]:
+) -> Generator[tuple[dict[str, jax.Array], jax.Array, Sequence[BadSample]]]:
     """Each batch as global arrays: what the step takes, `Batch.bad`, and its examples.
 
     A thread copies them to the devices while these compute. Nothing in it talks to other
     processes.
     """
 
-    def load() -> tuple[dict[str, jax.Array], jax.Array, list[BadSample]]:
+    def load() -> tuple[dict[str, jax.Array], jax.Array, Sequence[BadSample]]:
         batch = next(batches)
         arrays = {"images": batch.images, "tokens": batch.tokens, "bad": batch.bad}
         on_device = put_batch(arrays, mesh)
@@ -62,7 +62,7 @@ class BadCount:
         """int32 [reasons], after the batches added so far; being computed."""
         self._examples: list[BadSample] = []
 
-    def add(self, bad: jax.Array, examples: list[BadSample]) -> None:
+    def add(self, bad: jax.Array, examples: Sequence[BadSample]) -> None:
         """Count a batch that is used: its `Batch.bad` as a global array, and examples of them."""
         self.total = self._add(self.total, bad)
         self._examples += examples[: EXAMPLES - len(self._examples)]

@@ -15,7 +15,7 @@ import jax
 import optax
 from jax.sharding import Mesh
 
-from clip_jax.data.pipeline import Batch, Batches
+from clip_jax.data.pipeline import Batches
 from clip_jax.data.samples import PairSource
 from clip_jax.data.sources import (
     describe_problems,
@@ -25,6 +25,7 @@ from clip_jax.data.sources import (
 )
 from clip_jax.data.tokenizers import Tokenizer, train_sentencepiece
 from clip_jax.data.vocabulary import open_tokenizer
+from clip_jax.data.workers import Batch
 from clip_jax.errors import InputError
 from clip_jax.evaluation.run import evaluate_all
 from clip_jax.loading import load
@@ -133,6 +134,7 @@ class Run:
             batch_size=self.config.batch_size,
             seed=self.config.seed,
             augment=self.config.data.augment,
+            workers=self.config.data.workers,
             threads=self.config.data.threads,
             process=process,
             processes=processes,

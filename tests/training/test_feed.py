@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from clip_jax.data.bad import REASONS, BadSample
-from clip_jax.data.pipeline import Batch
+from clip_jax.data.workers import Batch
 from clip_jax.errors import InputError
 from clip_jax.parallel.mesh import MeshConfig, make_mesh
 from clip_jax.training.feed import BadCount, as_reasons, on_devices
