@@ -17,7 +17,7 @@ from clip_jax.training.optimizer import OptimizerConfig
 config = TrainConfig(
     model=OPENAI["ViT-B/32"],
     init_from="ViT-B/32",
-    data=DataConfig(train="wds:shards", threads=8),
+    data=DataConfig(train="wds:shards"),
     optimizer=OptimizerConfig(learning_rate=1e-5, warmup_steps=200, weight_decay=0.01),
     steps=2_000,
     batch_size=256,

@@ -13,7 +13,7 @@ from clip_jax.training.optimizer import OptimizerConfig
 
 config = TrainConfig(
     model=OPENAI["RN50"],
-    data=DataConfig(train="wds:shards", vocab_size=49408, threads=16),
+    data=DataConfig(train="wds:shards", vocab_size=49408),
     optimizer=OptimizerConfig(learning_rate=5e-4, warmup_steps=2000, beta2=0.999, epsilon=1e-8),
     steps=390_625,
     batch_size=32_768,

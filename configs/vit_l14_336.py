@@ -14,7 +14,7 @@ from clip_jax.training.optimizer import OptimizerConfig
 config = TrainConfig(
     model=OPENAI["ViT-L/14@336px"],
     init_from="runs/vit_l14",
-    data=DataConfig(train="wds:shards", threads=16),
+    data=DataConfig(train="wds:shards"),
     optimizer=OptimizerConfig(learning_rate=2e-5, warmup_steps=500),
     steps=12_207,
     batch_size=32_768,

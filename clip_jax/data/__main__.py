@@ -46,13 +46,36 @@ class Convert:
     """What the data calls its pictures and captions."""
 
 
+@dataclass(frozen=True)
+class Bench:
+    """How many images a second become batches, by stage, and which stage limits."""
+
+    spec: tyro.conf.Positional[str]
+    """The data, as for --data.train."""
+    image_size: int = 224
+    """Pixels along each side of the model's pictures."""
+    batch_size: int = 256
+    """Pairs a batch."""
+    tokenizer: str | None = None
+    """Vocabulary, as for --data.tokenizer; by default one is trained on some of the captions."""
+    context_length: int = 77
+    """Tokens of a caption, start and end included."""
+    seconds: float = 10
+    """How long stages and pipeline are each measured."""
+    fields: FieldNames = field(default_factory=FieldNames)
+    """What the data calls its pictures and captions."""
+
+
 Commands = (
     Annotated[Inspect, tyro.conf.subcommand("inspect")]
     | Annotated[Convert, tyro.conf.subcommand("convert")]
+    | Annotated[Bench, tyro.conf.subcommand("bench")]
 )
 
 IMAGE_SIZE = 224
 """Of generated pictures."""
+VOCABULARY_CAPTIONS = 10_000
+"""Captions that bench trains a vocabulary on where none is named."""
 LONGEST = 4096
 """Tokens up to which a caption's length is counted."""
 
@@ -61,8 +84,10 @@ def run(arguments: Sequence[str]) -> None:
     command = parse(Commands, arguments, PROGRAM)
     if isinstance(command, Inspect):
         run_inspect(command)
-    else:
+    elif isinstance(command, Convert):
         run_convert(command)
+    else:
+        run_bench(command)
 
 
 def run_inspect(command: Inspect) -> None:
@@ -110,6 +135,30 @@ def run_convert(command: Convert) -> None:
     for left_out in (source.problems, problems):
         if left_out:
             print(describe_problems(left_out))
+
+
+def run_bench(command: Bench) -> None:
+    from clip_jax.data.bench import describe, measure
+    from clip_jax.data.images import Resize
+    from clip_jax.data.sources import open_pairs
+    from clip_jax.data.tokenizers import train_sentencepiece
+    from clip_jax.data.vocabulary import open_tokenizer
+    from clip_jax.errors import InputError
+    from clip_jax.weights.hub import local_vocabulary
+
+    for name in ("image_size", "batch_size", "seconds"):
+        if getattr(command, name) <= 0:
+            raise InputError(f"{name} must be positive, got {getattr(command, name)}")
+    source = open_pairs(command.spec, command.image_size, command.fields)
+    if command.tokenizer is not None:
+        vocabulary = local_vocabulary(command.tokenizer)
+        tokenizer = open_tokenizer(vocabulary, command.context_length)
+    else:
+        some = range(0, len(source), max(1, len(source) // VOCABULARY_CAPTIONS))
+        captions = (caption for i in some for caption in source.captions(i))
+        tokenizer = train_sentencepiece(captions, 8192, command.context_length)
+    resize = Resize(command.image_size)
+    print(describe(measure(source, tokenizer, resize, command.batch_size, command.seconds)))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import PIL.Image
 import PIL.ImageOps
 import simplejpeg
 
+from clip_jax.data.resample import resize_square
 from clip_jax.data.samples import Image
 from clip_jax.errors import InputError
 
@@ -122,26 +123,33 @@ def random_crop(
 
     The square's area is drawn between min_area and 1 times that of the largest one (paper: 1).
     """
-    picture = decode_for_crop(image, resize.size, min_area)
-    side = min(picture.size) * rng.uniform(min_area, 1) ** 0.5
-    left, top = (rng.uniform(0, length - side) for length in picture.size)
-    box = (left, top, left + side, top + side)
-    size = (resize.size, resize.size)
-    return np.asarray(picture.resize(size, FILTERS[resize.interpolation], box=box))
+    return crop_square(decode_for_crop(image, resize.size, min_area), resize, min_area, rng)
 
 
-def decode_for_crop(image: Image, size: int, min_area: float) -> PIL.Image.Image:
-    """An RGB picture, large enough for any random crop at `size`.
+def crop_square(
+    pixels: np.ndarray, resize: Resize, min_area: float, rng: np.random.Generator
+) -> np.ndarray:
+    """random_crop of decoded pixels, uint8 RGB [height, width, 3]."""
+    height, width, _ = pixels.shape
+    side = max(1, round(min(height, width) * rng.uniform(min_area, 1) ** 0.5))
+    left, top = rng.integers(0, (width - side, height - side), endpoint=True)
+    square = pixels[top : top + side, left : left + side]
+    return resize_square(square, resize.size, FILTERS[resize.interpolation])
+
+
+def decode_for_crop(image: Image, size: int, min_area: float) -> np.ndarray:
+    """uint8 RGB [height, width, 3], large enough for any random crop at `size`.
 
     A JPEG at least twice too large is decoded at a fraction of its resolution, which is cheaper.
     """
     if isinstance(image, bytes) and simplejpeg.is_jpeg(image):
-        enough = int(np.ceil(size / min_area**0.5))
+        enough = math.ceil(size / min_area**0.5)
         try:
             height, width, *_ = simplejpeg.decode_jpeg_header(image)
             if height * width <= 2 * (PIL.Image.MAX_IMAGE_PIXELS or math.inf):
-                pixels = simplejpeg.decode_jpeg(image, "RGB", min_height=enough, min_width=enough)
-                return PIL.Image.fromarray(pixels)
+                return simplejpeg.decode_jpeg(
+                    image, "RGB", min_height=enough, min_width=enough, min_factor=2
+                )
         except ValueError:  # slight damage, which Pillow tolerates
             pass
-    return load_image(image).convert("RGB")
+    return np.asarray(load_image(image).convert("RGB"))

@@ -49,6 +49,10 @@ class ImageSource(Protocol):
     def __getitem__(self, index: int) -> Image: ...
 
 
+Templates = list[str] | dict[str, list[str]]
+"""Prompts with {c} in place of the class name; or prompts as they stand, of each class name."""
+
+
 def to_captions(value: object) -> tuple[str, ...]:
     """What a field of some format holds -> captions: of a text, or of a sequence of texts.
 
@@ -72,10 +76,15 @@ class LabelledImages:
     name: str
     images: ImageSource
     labels: np.ndarray
-    """[images] int, index into classnames."""
+    """[images] int, index into classnames; of a multilabel set [images, classes] bool."""
     classnames: list[str]
-    templates: list[str]
-    """Prompts with {c} in place of the class name."""
+    templates: Templates
+    """The prompts by which the classes are told."""
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether an image has any number of labels, instead of one."""
+        return self.labels.ndim == 2
 
 
 @dataclass(frozen=True)

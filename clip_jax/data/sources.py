@@ -7,6 +7,7 @@
     parquet:PATH         Parquet files with pictures in them
     arrayrecord:PATH     ArrayRecord files of tf.train.Example
     tfds:NAME:SPLIT      a data set of TensorFlow Datasets, prepared as ArrayRecord
+    hf://ORG/NAME        for evaluation, a CLIP_benchmark data set on the hub
     scenes:              generated pictures of coloured shapes
 
 A bare PATH is recognised by what is there.
@@ -15,6 +16,7 @@ A bare PATH is recognised by what is there.
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from clip_jax.data import clip_benchmark, scenes
 from clip_jax.data.array_record import SUFFIX, ArrayRecordPairs
@@ -24,6 +26,7 @@ from clip_jax.data.files import is_remote
 from clip_jax.data.folder import FolderPairs, open_class_folders
 from clip_jax.data.mixture import Mixture
 from clip_jax.data.parquet import ParquetPairs
+from clip_jax.data.prompts import OWN_PROMPTS, PromptFiles, replace_prompts
 from clip_jax.data.samples import CaptionedImages, LabelledImages, PairSource
 from clip_jax.data.tfds import TfdsPairs, open_tfds_labelled
 from clip_jax.data.webdataset import WebDatasetPairs
@@ -107,18 +110,34 @@ def describe_problems(problems: dict[str, int]) -> str:
     return "left out of the data: " + ", ".join(f"{count} x {reason}" for reason, count in counts)
 
 
-def open_labelled(spec: str, image_size: int) -> LabelledImages:
-    """A classification set to evaluate on."""
+def open_labelled(
+    spec: str,
+    image_size: int,
+    prompts: PromptFiles = OWN_PROMPTS,
+    split: Literal["train", "test"] = "test",
+) -> LabelledImages:
+    """A classification set to evaluate on; prompts: files in place of what it says itself."""
     kind, rest = parse_spec(spec)
+    if kind == "wds":
+        return clip_benchmark.open_classification(rest, prompts, split)
     if kind == "scenes":
-        return scenes.held_out_scenes(image_size)
-    if kind == "folder":
-        return open_class_folders(rest, FieldNames())
-    if kind == "tfds":
-        return open_tfds_labelled(rest, FieldNames())
-    if kind != "wds":
+        data = scenes.held_out_scenes(image_size, split)
+    elif kind == "folder":
+        data = open_class_folders(_folder_of_split(rest, split), FieldNames())
+    elif kind == "tfds":
+        name, _, given = rest.rpartition(":")
+        data = open_tfds_labelled(f"{name}:{given if split == 'test' else split}", FieldNames())
+    else:
         raise InputError(f"{spec}: zeroshot takes wds:, folder:, tfds: or scenes:")
-    return clip_benchmark.open_classification(rest)
+    return replace_prompts(data, prompts)
+
+
+def _folder_of_split(root: str, split: str) -> str:
+    """The folder of classes in a folder that may have one for each split."""
+    inner = os.path.join(root, split)
+    if split == "test" and not os.path.isdir(inner):
+        return root
+    return inner
 
 
 def open_captioned(spec: str, image_size: int) -> CaptionedImages:

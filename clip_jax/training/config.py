@@ -33,8 +33,14 @@ class DataConfig:
     """Most token ids of a vocabulary that is trained here."""
     augment: Augment = field(default_factory=Augment)
     """What is changed at random."""
-    threads: int = 2
-    """Threads that decode and crop ahead of the device."""
+    workers: int | None = None
+    """Processes that prepare pairs ahead of the devices, 0 for threads of the trainer's own; by
+    default 0 up to 16 cores, above that one for every 8."""
+    threads: int | None = None
+    """Threads in each of these processes; by default as many as make all cores busy."""
+    max_bad: float = 0.1
+    """Share of broken images, empty captions and other bad samples above which the run stops; until
+    then they are replaced by others and counted."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ class TrainConfig:
     """Pairs an update, over all devices and processes."""
     micro_batch: int | None = None
     """Pairs that a device embeds at once, if not its whole share of the batch: less memory for the
-    same update, at the price of one more forward pass."""
+    same update, at the price of one more forward pass. --dry-run finds the largest that fits."""
     seed: int = 0
     """Seed of initialisation, order and crops."""
     workdir: str = "runs/default"
@@ -114,7 +120,9 @@ OPERATIONAL = (
     "evaluation.",
     "log_every",
     "data.train",
+    "data.workers",
     "data.threads",
+    "data.max_bad",
     "dry_run",
 )
 
@@ -132,7 +140,7 @@ def check_train_config(config: TrainConfig) -> None:
         "checkpoint.every": config.checkpoint.every,
         "checkpoint.keep": config.checkpoint.keep,
         "log_every": config.log_every,
-        "data.threads": config.data.threads,
+        "data.threads": 1 if config.data.threads is None else config.data.threads,
     }
     for name, value in positive.items():
         if value < 1:
@@ -144,12 +152,15 @@ def check_train_config(config: TrainConfig) -> None:
         "optimizer.beta1": optimizer.beta1,
         "optimizer.beta2": optimizer.beta2,
         "data.augment.prompt_share": augment.prompt_share,
+        "data.max_bad": config.data.max_bad,
     }
     for name, share in shares.items():
         if not 0 <= share <= 1:
             raise InputError(f"{name} must be in [0, 1], got {share}")
     if not augment.templates:
         raise InputError('data.augment.templates is empty; "{c}" is the caption alone')
+    if config.data.workers is not None and config.data.workers < 0:
+        raise InputError(f"data.workers must not be negative, got {config.data.workers}")
     if optimizer.warmup_steps < 0 or not 0 <= config.seed < 2**31:
         raise InputError("optimizer.warmup_steps and seed must not be negative, nor seed over 2^31")
     if config.batch_size < 2:

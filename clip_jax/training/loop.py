@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -26,17 +25,19 @@ from clip_jax.data.sources import (
 )
 from clip_jax.data.tokenizers import Tokenizer, train_sentencepiece
 from clip_jax.data.vocabulary import open_tokenizer
+from clip_jax.data.workers import Batch
 from clip_jax.errors import InputError
 from clip_jax.evaluation.run import evaluate_all
 from clip_jax.loading import load
 from clip_jax.model import Model, resize_of
 from clip_jax.models.clip import CLIP
-from clip_jax.parallel.mesh import batch_shards, make_mesh, process_share, put_batch
+from clip_jax.parallel.mesh import batch_shards, make_mesh, process_share
 from clip_jax.parallel.processes import gather, same_errors
 from clip_jax.training.assemble import build_model, build_step
 from clip_jax.training.checkpoints import Checkpoints
 from clip_jax.training.config import OPERATIONAL, TrainConfig, check_train_config, flatten_config
 from clip_jax.training.curve import draw_curve
+from clip_jax.training.feed import BadCount, as_reasons, on_devices
 from clip_jax.training.metrics import StepLogger, write_results
 from clip_jax.training.optimizer import check_rates, make_optimizer
 from clip_jax.training.state import TrainState, abstract_state, init_state, state_from
@@ -70,17 +71,19 @@ def train(config: TrainConfig) -> Model:
         print(describe_problems(source.problems))
     workdir = make_workdir(config.workdir)
     with contextlib.closing(Checkpoints(workdir, config.checkpoint)) as checkpoints:
-        start = checkpoints.latest() or 0
+        start, bad = checkpoints.latest() or 0, {}
         if start:
             saved = checkpoints.read_run(start)
             with same_errors():
                 check_same_recipe(saved, config, source)
                 run = open_run(config, mesh, workdir, source)
             state = checkpoints.restore(start, run.abstract())
+            bad = saved.get("bad_samples", {})
         else:
             run, state = begin(config, mesh, workdir, source)
         if start < config.steps:
-            state = run.loop(start, state, checkpoints)
+            with explain_memory():
+                state = run.loop(start, state, checkpoints, bad)
     module = run.module
     model = Model(module.config, state.params, state.batch_stats, run.tokenizer, module.compute)
     metrics, evaluation = workdir / "metrics.jsonl", config.evaluation
@@ -121,7 +124,7 @@ class Run:
     def abstract(self) -> TrainState:
         return abstract_state(self.module, self.optimizer, self.mesh)
 
-    def batches(self, start: int) -> Iterator[dict[str, np.ndarray]]:
+    def batches(self, start: int) -> Iterator[Batch]:
         """This process's part of batch number `start`, `start` + 1, ..."""
         process, processes = process_share(self.mesh)
         return Batches(
@@ -131,35 +134,58 @@ class Run:
             batch_size=self.config.batch_size,
             seed=self.config.seed,
             augment=self.config.data.augment,
+            workers=self.config.data.workers,
             threads=self.config.data.threads,
             process=process,
             processes=processes,
         ).start_at(start)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self, bad: BadCount) -> dict[str, Any]:
         """What a checkpoint says about the run it belongs to."""
         return {
             "config": flatten_config(self.config),
             "model": config_to_json(self.module.config),
             "data": fingerprint(self.source),
+            "bad_samples": as_reasons(bad.total),
         }
 
-    def loop(self, start: int, state: TrainState, checkpoints: Checkpoints) -> TrainState:
+    def loop(
+        self, start: int, state: TrainState, checkpoints: Checkpoints, bad_before: dict[str, int]
+    ) -> TrainState:
         """Updates `start` + 1 to the last, saved at intervals and at the end."""
         config = self.config
         train_step = build_step(config, self.module, self.optimizer, self.mesh)
-        batches = self.batches(start)
-        with stop_on_signal() as stopping, StepLogger(self.workdir, start, config) as logger:
+        bad = BadCount(self.mesh, bad_before)
+        with (
+            contextlib.closing(on_devices(self.batches(start), self.mesh)) as batches,
+            stop_on_signal() as stopping,
+            StepLogger(self.workdir, start, config, bad) as logger,
+        ):
             for step in range(start + 1, config.steps + 1):
-                batch = put_batch(next(batches), self.mesh)
+                batch, bad_here, examples = next(batches)
                 state, metrics = train_step(state, batch)
+                bad.add(bad_here, examples)
                 logger.push(step, metrics)
                 stop = stopping(step)
                 if stop or step % config.checkpoint.every == 0 or step == config.steps:
-                    checkpoints.save(step, state, self.describe())
+                    checkpoints.save(step, state, self.describe(bad))
                 if stop:
                     raise KeyboardInterrupt
         return state
+
+
+@contextlib.contextmanager
+def explain_memory() -> Iterator[None]:
+    """A device that runs out of memory says what to do."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise InputError(
+            "the step does not fit the memory of the devices; the same command with --dry-run here "
+            "says what takes it and which micro-batch fits"
+        ) from error
 
 
 def check_batch(config: TrainConfig, mesh: Mesh) -> None:

@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
+from clip_jax.data.bad import describe_reasons
 from clip_jax.evaluation.results import Result
 from clip_jax.training.config import TrainConfig
+from clip_jax.training.feed import BadCount, as_reasons
 
 
 class MetricsWriter:
@@ -68,15 +70,18 @@ def write_results(path: Path, step: int, results: Sequence[Result]) -> None:
 class StepLogger:
     """Reports a run's steps without making the device wait.
 
-    A step's metrics are fetched once the next step has been handed to the device. Of several
-    processes, the first one reports.
+    A step's metrics are fetched once the next step has been handed to the device, and no more than
+    these two steps are ever on their way. Of several processes, the first one reports.
     """
 
-    def __init__(self, workdir: Path, start_step: int, config: TrainConfig):
+    def __init__(self, workdir: Path, start_step: int, config: TrainConfig, bad: BadCount):
+        """bad: of the batches used up to the step that is pushed."""
         self._config = config
+        self._bad = bad
         self._reports = jax.process_index() == 0
         self._writer = MetricsWriter(workdir, start_step) if self._reports else None
-        self._pending: tuple[int, dict[str, jax.Array]] | None = None
+        self._pending: tuple[int, dict[str, jax.Array], jax.Array] | None = None
+        self._last: Any = None
         self._started = time.perf_counter()
         self._first_step = start_step + 1
         self._timed_from = (start_step, self._started)
@@ -108,13 +113,21 @@ class StepLogger:
             self._writer.close()
 
     def push(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        """Take the metrics of update number `step`, which is still being computed."""
-        self._flush()
+        """Take the metrics of update number `step`, which is still being computed.
+
+        Raises InputError if too many samples were bad up to the step before.
+        """
+        jax.block_until_ready(self._last)
+        self._last = metrics
+        flushed = self._flush()
+        if flushed is not None:
+            at, bad = flushed
+            self._bad.check(bad, at * self._config.batch_size, self._config.data.max_bad)
         self._progress.update(self._task, completed=step)
         if step == self._first_step:
             self._first_step_done(step, metrics)
         if step % self._config.log_every == 0 or step == self._config.steps:
-            self._pending = (step, metrics)
+            self._pending = (step, metrics, self._bad.total)
 
     def _first_step_done(self, step: int, metrics: dict[str, jax.Array]) -> None:
         """Wait for the first step, to tell compilation from work: rates are counted from here."""
@@ -124,11 +137,13 @@ class StepLogger:
             seconds = self._timed_from[1] - self._started
             self._console.print(f"first step after {seconds:.1f} s, with compilation")
 
-    def _flush(self) -> None:
+    def _flush(self) -> tuple[int, dict[str, int]] | None:
+        """Report what is pending; its step and the bad samples up to it, None if nothing is."""
         if self._pending is None:
-            return
-        step, metrics = self._pending
+            return None
+        step, metrics, total = self._pending
         self._pending = None
+        bad = as_reasons(total)
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         now, (since, when) = time.perf_counter(), self._timed_from
         if step == since:  # the run's first step: with compilation
@@ -136,10 +151,15 @@ class StepLogger:
         rate = (step - since) * self._config.batch_size / (now - when)
         self._timed_from = (step, now)
         values |= {"samples_per_second": rate, "samples_seen": step * self._config.batch_size}
+        values |= {"bad_samples": sum(bad.values())}
+        values |= {f"bad_samples/{reason}": count for reason, count in bad.items()}
         if self._writer is None:
-            return
+            return step, bad
         self._writer.write(step, values)
         report = f"loss {values['loss']:.4f}  {rate:,.0f} samples/s"
+        if bad:
+            report += f"  bad: {describe_reasons(bad)}"
         self._progress.update(self._task, report=report)
         if self._progress.disable:
             self._console.print(f"step {step}/{self._config.steps}  {report}")
+        return step, bad

@@ -281,7 +281,7 @@ def test_crops_of_every_colour_mode_are_rgb(mode):
 def test_a_slightly_damaged_jpeg_is_read_as_pillow_reads_it():
     content = encode(smooth((40, 40)), "jpeg")
     content = content[:-2] + b"stray bytes" + content[-2:]
-    np.testing.assert_array_equal(crop(content), plain(content, 20))
+    assert difference(crop(content), plain(content, 20)) <= 0.6
 
 
 @pytest.mark.parametrize("form", ["jpeg", "png", "webp"])
@@ -296,34 +296,25 @@ def test_the_largest_crop_of_a_square_is_all_of_it(form, length):
 def test_crops_are_interpolated_as_evaluation_is(interpolation):
     content = encode(smooth((100, 100)))
     expected = plain(content, 24, FILTERS[interpolation.upper()])
-    np.testing.assert_array_equal(crop(content, Resize(24, interpolation)), expected)
+    assert difference(crop(content, Resize(24, interpolation)), expected) <= 0.6
 
 
 @pytest.mark.parametrize("size", [(640, 480), (300, 700), (97, 64), (30, 40)])
 @pytest.mark.parametrize("subsampling", [0, 2])
-def test_scaled_decoding_changes_little(monkeypatch, size, subsampling):
-    """The same crops of the same JPEG, decoded whole by Pillow instead."""
+def test_scaled_decoding_changes_little(size, subsampling):
+    """The whole of the same JPEG, decoded by Pillow in full instead."""
     content = encode(smooth(size), "jpeg", quality=90, subsampling=subsampling)
-
-    def crops():
-        rng = np.random.default_rng(0)
-        return np.stack([random_crop(content, Resize(32), 0.3, rng) for _ in range(8)])
-
-    fast = crops()
-    monkeypatch.setattr(
-        images,
-        "decode_for_crop",
-        lambda image, *_: PIL.Image.open(io.BytesIO(image)).convert("RGB"),
-    )
-    assert difference(fast, crops()) <= 1.5
+    scaled = PIL.Image.fromarray(images.decode_for_crop(content, 32, 0.3))
+    pixels = np.asarray(scaled.resize((32, 32), FILTERS.BICUBIC))
+    assert difference(pixels, plain(content, 32)) <= 1.5
 
 
 def test_decoding_keeps_enough_for_the_smallest_crop():
     content = encode(smooth((1000, 800)), "jpeg")
     for size, min_area in [(32, 1.0), (32, 0.25), (200, 0.25), (700, 0.9)]:
         decoded = images.decode_for_crop(content, size, min_area)
-        assert min(decoded.size) >= min(800, size / min_area**0.5)
-    assert min(images.decode_for_crop(content, 32, 1.0).size) <= 100  # and not all of it
+        assert min(decoded.shape[:2]) >= min(800, size / min_area**0.5)
+    assert min(images.decode_for_crop(content, 32, 1.0).shape[:2]) <= 100  # and not all of it
 
 
 def boxes(width, height, size, min_area, count):

@@ -1,6 +1,7 @@
 """The order of batches: complete, shuffled, and the same however the work is divided."""
 
 import itertools
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from shards import encode, number_of, smooth, solid, write_pairs
 
 from clip_jax.data.augment import Augment
+from clip_jax.data.bad import REASONS
 from clip_jax.data.images import Resize, load_image
 from clip_jax.data.pipeline import Batches, image_batches
 from clip_jax.data.samples import Pair
@@ -52,8 +54,8 @@ def batches(source, batch_size=4, **options):
 def take(count, iterator):
     """The next batches as one: images and caption numbers."""
     parts = list(itertools.islice(iterator, count))
-    images = np.concatenate([part["images"] for part in parts])
-    return images, np.concatenate([part["tokens"][:, 1] for part in parts])
+    images = np.concatenate([part.images for part in parts])
+    return images, np.concatenate([part.tokens[:, 1] for part in parts])
 
 
 def assert_equal(actual, expected):
@@ -65,11 +67,11 @@ def test_batches_are_pixels_and_tokens_that_belong_together(tmp_path):
     captions = [str(number) for number in range(10)]
     source = WebDatasetPairs(str(write_pairs(tmp_path / "a.tar", captions)))
     for batch in itertools.islice(batches(source).start_at(0), 5):
-        assert batch["images"].shape == (4, 8, 8, 3)
-        assert batch["images"].dtype == np.uint8
-        assert batch["tokens"].shape == (4, 3)
-        assert batch["tokens"].dtype == np.int32
-        assert [number_of(image) for image in batch["images"]] == list(batch["tokens"][:, 1])
+        assert batch.images.shape == (4, 8, 8, 3)
+        assert batch.images.dtype == np.uint8
+        assert batch.tokens.shape == (4, 3)
+        assert batch.tokens.dtype == np.int32
+        assert [number_of(image) for image in batch.images] == list(batch.tokens[:, 1])
 
 
 @pytest.mark.parametrize("batch_size", [4, 5, 24])
@@ -119,9 +121,9 @@ def test_processes_share_every_batch(processes):
     for whole in itertools.islice(batches(source, size).start_at(0), 4):
         shares = [next(part) for part in parts]
         for name in ("images", "tokens"):
-            assert all(len(share[name]) == size // processes for share in shares)
-            joined = np.concatenate([share[name] for share in shares])
-            np.testing.assert_array_equal(joined, whole[name])
+            parts_of_it = [getattr(share, name) for share in shares]
+            assert all(len(part) == size // processes for part in parts_of_it)
+            np.testing.assert_array_equal(np.concatenate(parts_of_it), getattr(whole, name))
 
 
 @pytest.mark.parametrize("start", [0, 1, 2, 3, 7, 11])
@@ -140,18 +142,117 @@ def test_processes_can_start_anywhere_too():
     assert list(share) == [*order[18:20], *order[22:24]]
 
 
-def test_an_unreadable_image_is_named():
-    with pytest.raises(InputError, match="photographs:3: unreadable image") as caught:
-        take(3, batches(Photographs(4, broken=(3,))).start_at(0))
-    assert "\n" not in str(caught.value)
+def gigantic(content, place):
+    """A picture whose header, at this place, says 65,000 x 65,000."""
+    return content[:place] + b"\xfd\xe8\xfd\xe8" + content[place + 4 :]
 
 
-def test_a_pair_without_a_caption_is_named():
+JPEG, PNG = encode(smooth((40, 30)), "jpeg"), encode(smooth((40, 30)))
+WRONG = [
+    ("broken_image", b"<html>404 Not Found</html>"),
+    ("broken_image", JPEG[: len(JPEG) // 2]),
+    ("broken_image", JPEG[:20]),
+    ("broken_image", PNG[: len(PNG) // 2]),
+    ("broken_image", PNG.replace(b"IDAT", b"XDAT")),
+    ("broken_image", bytes(1000)),
+    ("no_image", b""),
+    ("oversized_image", gigantic(JPEG, JPEG.index(b"\xff\xc0") + 5)),
+    ("no_caption", " \n"),
+    ("unreadable", OSError("stale file handle")),
+]
+
+
+class Dirty(Photographs):
+    """Of every 20 pairs one cannot be used, each for another of ten reasons."""
+
+    def wrong(self, index):
+        return WRONG[index // 20 % 10] if index % 20 == 3 else (None, None)
+
+    def __getitem__(self, index):
+        pair, (_, what) = super().__getitem__(index), self.wrong(index)
+        if isinstance(what, Exception):
+            raise what
+        if isinstance(what, bytes):
+            return replace(pair, image=what)
+        return pair if what is None else replace(pair, captions=(what,))
+
+
+def dirty(**options):
+    return batches(Dirty(400), batch_size=32, **options)
+
+
+def take_all(count, iterator):
+    """Images, numbers and counts of the next batches, and their bad samples."""
+    parts = list(itertools.islice(iterator, count))
+    arrays = [[getattr(part, name) for part in parts] for name in ("images", "tokens", "bad")]
+    return [*map(np.concatenate, arrays)], [part.examples for part in parts]
+
+
+def test_bad_samples_are_replaced_and_counted_where_they_were():
+    (images, tokens, bad), examples = take_all(60, dirty().start_at(0))
+    clean = take(60, batches(Photographs(400), batch_size=32).start_at(0))
+    wrong = [Dirty(400).wrong(number)[0] for number in clean[1]]
+    is_wrong = np.array([reason is not None for reason in wrong])
+    assert 90 <= is_wrong.sum() <= 102  # of 1,920
+    np.testing.assert_array_equal(images[~is_wrong], clean[0][~is_wrong])
+    np.testing.assert_array_equal(tokens[~is_wrong, 1], clean[1][~is_wrong])
+    np.testing.assert_array_equal(bad.any(axis=1), is_wrong)
+    for row, reason in zip(bad[is_wrong], filter(None, wrong), strict=True):
+        assert row[REASONS.index(reason)] >= 1
+    assert bad.sum() <= 1.15 * is_wrong.sum()  # with replacements that are bad themselves
+    assert all(Dirty(400).wrong(number)[0] is None for number in tokens[:, 1])
+    told = [sample for part in examples for sample in part]
+    reasons = [sample.reason for sample in told]
+    assert [reasons.count(reason) for reason in REASONS] == list(bad.sum(axis=0))
+    number = {sample.reason: int(sample.key.split()[-1].split(":")[-1]) for sample in told}
+    assert all(Dirty(400).wrong(n)[0] == reason for reason, n in number.items())
+
+
+@pytest.mark.parametrize("start", [1, 7, 13])
+@pytest.mark.parametrize(("threads", "processes"), [(1, 1), (3, 2), (2, 4)])
+def test_bad_samples_change_no_order(start, threads, processes):
+    whole, _ = take_all(16, dirty().start_at(0))
+    shares = [
+        take_all(16 - start, dirty(threads=threads, process=p, processes=processes).start_at(start))
+        for p in range(processes)
+    ]
+    for position, expected in enumerate(whole):
+        parts = [share[0][position] for share in shares]
+        rows = [part.reshape(16 - start, -1, *part.shape[1:]) for part in parts]
+        joined = np.concatenate(rows, axis=1)
+        np.testing.assert_array_equal(joined.reshape(-1, *joined.shape[2:]), expected[32 * start :])
+
+
+def test_nothing_but_bad_samples_is_refused():
+    nothing = Photographs(4, broken=range(4))
+    with pytest.raises(InputError, match=r"100 samples .* are bad; first photographs:\d: broken_i"):
+        next(batches(nothing).start_at(0))
+
+
+def test_few_batches_wait_to_be_used():
+    """What is read ahead is bounded, however slowly it is used."""
+
+    class Counting(Photographs):
+        reads = 0
+
+        def __getitem__(self, index):
+            self.reads += 1
+            return super().__getitem__(index)
+
+    source = Counting(10)
+    iterator = batches(source, 64, threads=2).start_at(0)
+    next(iterator)
+    time.sleep(0.3)
+    assert 64 <= source.reads <= 3 * 64
+    iterator.close()
+
+
+def test_pairs_without_any_caption_end_the_search_and_are_named():
     class Wordless(Photographs):
         def __getitem__(self, index):
             return replace(super().__getitem__(index), captions=())
 
-    with pytest.raises(InputError, match=r"photographs:\d: no caption"):
+    with pytest.raises(InputError, match=r"first photographs:\d: no_caption"):
         take(1, batches(Wordless(4)).start_at(0))
 
 
@@ -189,8 +290,9 @@ def test_tags_are_sampled_into_batches():
 def test_evaluation_images_come_once_in_order():
     images = [encode(solid(number)) for number in range(11)]
     parts = list(image_batches(images, Resize(8), 4))
-    assert [part.shape for part in parts] == [(4, 8, 8, 3), (4, 8, 8, 3), (3, 8, 8, 3)]
-    assert [number_of(image) for part in parts for image in part] == list(range(11))
+    assert [part.shape for part, _ in parts] == [(4, 8, 8, 3), (4, 8, 8, 3), (3, 8, 8, 3)]
+    assert [number_of(image) for part, _ in parts for image in part] == list(range(11))
+    assert all(readable.all() and len(readable) == len(part) for part, readable in parts)
 
 
 @pytest.mark.parametrize(
@@ -201,14 +303,14 @@ def test_processes_take_turns_at_evaluation_images(count, numbers):
     images = [encode(solid(number)) for number in range(count)]
     for process, expected in enumerate(numbers):
         parts = image_batches(images, Resize(8), 4, process, processes=2)
-        assert [number_of(image) for part in parts for image in part] == expected
+        assert [number_of(image) for part, _ in parts for image in part] == expected
 
 
 @pytest.mark.parametrize("mode", ["shortest", "squash", "longest"])
 def test_evaluation_images_are_resized_as_told(mode):
     images = [encode(smooth(size), "jpeg") for size in ((40, 30), (10, 50))]
     resize = Resize(8, "bilinear", mode, fill=99)
-    (batch,) = image_batches(images, resize, 4)
+    ((batch, _),) = image_batches(images, resize, 4)
     np.testing.assert_array_equal(batch, [resize(load_image(image)) for image in images])
 
 
@@ -221,15 +323,14 @@ def test_training_crops_are_interpolated_as_told():
     assert 0 < np.abs(pixels.astype(float) - cubic).mean() < 10
 
 
-def test_an_elongated_evaluation_image_is_numbered():
-    images = [encode(solid(0, (60_000, 1)))]
-    with pytest.raises(
-        InputError, match=r"image 0 of the set is unreadable .*60000 x 1 .*elongated"
-    ):
-        list(image_batches(images, Resize(224), 4))
-
-
-def test_an_unreadable_evaluation_image_is_numbered():
-    images = [encode(solid(0)), b"not an image"]
-    with pytest.raises(InputError, match="image 1 of the set is unreadable"):
-        list(image_batches(images, Resize(8), 4))
+def test_unreadable_evaluation_images_are_marked_and_logged(caplog):
+    long, jpeg = encode(solid(5, (60_000, 1))), encode(smooth((40, 30)), "jpeg")
+    images = [encode(solid(0)), b"not an image", long, jpeg[: len(jpeg) // 2], encode(solid(4))]
+    (first, second) = image_batches(images, Resize(224), 3)
+    assert [*first[1], *second[1]] == [True, False, False, False, True]
+    assert not first[0][1:].any()
+    assert number_of(second[0][1]) == 4
+    messages = sorted(record.getMessage() for record in caplog.records)
+    for number, message in zip((1, 2, 3), messages, strict=True):
+        assert message.startswith(f"image {number} of the set is unreadable (")
+    assert "60000 x 1 is too elongated" in messages[1]

@@ -1,6 +1,7 @@
 """Whole runs on a few pictures: what they leave behind, that they continue, what they refuse."""
 
 import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -9,11 +10,18 @@ import signal
 import jax
 import numpy as np
 import pytest
+from shards import encode, solid, write_tar
 
 import clip_jax
 from clip_jax import CLIPConfig, InputError, ResNetConfig, TextConfig, ViTConfig
+from clip_jax.data import bad
 from clip_jax.data.augment import Augment
+from clip_jax.data.bad import REASONS
+from clip_jax.data.images import Resize
+from clip_jax.data.pipeline import Batches
+from clip_jax.data.sources import open_pairs
 from clip_jax.parallel.mesh import MeshConfig
+from clip_jax.training import loop
 from clip_jax.training.checkpoints import Checkpoints
 from clip_jax.training.config import CheckpointConfig, DataConfig, EvaluationConfig, TrainConfig
 from clip_jax.training.loop import make_workdir, train
@@ -110,6 +118,62 @@ def test_micro_batches_change_no_loss(finished, tmp_path):
     train(recipe(tmp_path, micro_batch=1))
     expected, actual = loss_lines(finished[0]), loss_lines(tmp_path)
     np.testing.assert_allclose([*actual.values()], [*expected.values()], rtol=1e-4)
+
+
+def shards_with_bad_samples(folder, every):
+    """Pairs of which one in so many is broken, empty or without caption, in turn."""
+    members = []
+    for number in range(120):
+        image, caption = encode(solid(number, (16, 16))), f"number {number}"
+        if number % every == 0:
+            image, caption = [(image[:60], caption), (b"", caption), (image, " ")][
+                number // every % 3
+            ]
+        members += [(f"{number:03}.png", image), (f"{number:03}.txt", caption.encode())]
+    return f"wds:{write_tar(folder / 'pairs.tar', members)}"
+
+
+def bad_lines(workdir):
+    lines = read_metrics(workdir / "metrics.jsonl")
+    return [{k: n for k, n in line.items() if k.startswith("bad_samples")} for line in lines]
+
+
+def test_bad_samples_are_counted_as_they_are_used_also_by_a_continued_run(tmp_path, monkeypatch):
+    train_on = shards_with_bad_samples(tmp_path, every=8)
+    data = dataclasses.replace(RECIPE.data, train=train_on)
+    train(recipe(tmp_path / "whole", data=data))
+    train_interrupted(monkeypatch, recipe(tmp_path / "parts", data=data), 3)
+    train(recipe(tmp_path / "parts", data=data))
+    source, numbers = open_pairs(train_on, 16), NumberTokenizer()
+    batches = Batches(source, numbers, Resize(16), 8, RECIPE.seed, RECIPE.data.augment)
+    total, expected = np.zeros(len(REASONS), int), []
+    for batch in itertools.islice(batches.start_at(0), RECIPE.steps):
+        total += batch.bad.sum(axis=0)
+        by_reason = {f"bad_samples/{r}": n for r, n in zip(REASONS, total, strict=True) if n}
+        expected.append({"bad_samples": total.sum()} | by_reason)
+    assert expected[-1]["bad_samples"] >= 4
+    assert bad_lines(tmp_path / "whole") == bad_lines(tmp_path / "parts") == expected
+    assert loss_lines(tmp_path / "whole") == loss_lines(tmp_path / "parts")
+
+
+class NumberTokenizer:
+    """Captions "number 7" -> rows [7]."""
+
+    vocab_size, context_length = 200, 1
+
+    def __call__(self, texts, truncate=False):
+        return np.array([[int(text.split()[-1])] for text in texts], np.int32)
+
+
+def test_too_many_bad_samples_stop_a_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(bad, "MIN_BAD", 10)
+    data = dataclasses.replace(RECIPE.data, train=shards_with_bad_samples(tmp_path, every=2))
+    with pytest.raises(InputError, match=r"of \d\d samples are bad .* --data.max-bad 0.1 .* exam"):
+        train(recipe(tmp_path / "work", data=data))
+    assert len(loss_lines(tmp_path / "work")) < RECIPE.steps
+    tolerant = dataclasses.replace(data, max_bad=0.9)  # it goes on where it was saved
+    train(recipe(tmp_path / "work", data=tolerant))
+    assert len(loss_lines(tmp_path / "work")) == RECIPE.steps
 
 
 def test_siglip_s_objective_trains_and_its_bias_is_kept(tmp_path):
@@ -243,6 +307,15 @@ def test_contradictions_are_refused_in_one_line(tmp_path, changes, message):
         not (tmp_path / "work" / "checkpoints").exists()
         or not Checkpoints(tmp_path / "work", RECIPE.checkpoint).latest()
     )
+
+
+def test_a_device_that_runs_out_of_memory_says_what_to_do(tmp_path, monkeypatch):
+    def step(state, batch):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+
+    monkeypatch.setattr(loop, "build_step", lambda *recipe: step)
+    with pytest.raises(InputError, match="with --dry-run here says what takes it"):
+        train(recipe(tmp_path / "work"))
 
 
 def test_a_workdir_that_processes_do_not_share_is_refused(tmp_path, monkeypatch):

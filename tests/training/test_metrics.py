@@ -5,7 +5,9 @@ import json
 import jax.numpy as jnp
 
 from clip_jax.models.presets import PRESETS
+from clip_jax.parallel.mesh import MeshConfig, make_mesh
 from clip_jax.training.config import TrainConfig
+from clip_jax.training.feed import BadCount
 from clip_jax.training.metrics import MetricsWriter, StepLogger, read_metrics
 
 
@@ -27,7 +29,7 @@ def test_lines_after_the_checkpoint_are_dropped(tmp_path):
 def test_logger_writes_every_nth_and_the_last(tmp_path):
     config = TrainConfig(model=PRESETS["ViT-tiny"], steps=7, log_every=3, batch_size=4)
     metrics = {name: jnp.float32(1) for name in ("loss", "logit_scale", "learning_rate")}
-    with StepLogger(tmp_path, 0, config) as logger:
+    with StepLogger(tmp_path, 0, config, BadCount(make_mesh(MeshConfig()), {})) as logger:
         for step in range(1, 8):
             logger.push(step, metrics)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
