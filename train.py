@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from clip_jax.commandline import load_recipe, main, parse
 from clip_jax.errors import InputError
-from clip_jax.parallel.processes import start_processes
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -28,6 +27,8 @@ def run(arguments: Sequence[str]) -> None:
         from clip_jax.training.dry_run import dry_run
 
         sys.exit(None if dry_run(config) else 1)
+
+    from clip_jax.parallel.processes import start_processes
 
     start_processes(config.processes)
 

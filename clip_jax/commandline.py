@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import tyro
 
 from clip_jax.errors import InputError
-from clip_jax.parallel.processes import leave
 
 Config = TypeVar("Config")
 
@@ -42,7 +41,10 @@ def main(name: str, run: Callable[[Sequence[str]], None]) -> int:
     except Exception:
         traceback.print_exc()
         code = 1
-    leave(code)
+    if "jax" in sys.modules:  # which takes a second to import, and so has not met any other process
+        from clip_jax.parallel.processes import leave
+
+        leave(code)
     return code
 
 

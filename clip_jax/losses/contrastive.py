@@ -49,7 +49,7 @@ def contrastive_loss(
     Computed in float32 whatever the inputs are. Memory beyond inputs and gradients: the gathered
     texts and their gradient, and a few tiles of at most 256 x N. First derivatives only.
     """
-    check_pairs("contrastive_loss", image, text)
+    check_pairs("contrastive_loss", image, text, mesh)
     return _loss(image, text, jnp.asarray(logit_scale, jnp.float32), mesh)
 
 
@@ -71,8 +71,7 @@ class _Saved(NamedTuple):
     """[n]: what the positive's probability lacks of 1, in its row and its column together."""
 
 
-_LAYOUT: tuple[Any, ...] = (SPLIT, SPLIT, WHOLE, WHOLE, SPLIT, WHOLE, SPLIT)
-_SAVED = _Saved(*_LAYOUT)
+_SAVED: Any = _Saved(SPLIT, SPLIT, WHOLE, WHOLE, SPLIT, WHOLE, SPLIT)  # type: ignore[arg-type]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -114,13 +113,13 @@ def _shard_forward(axes: Axes, image: Array, text: Array, scale: Array) -> tuple
         new_summed += jnp.exp(negatives - new_highest).sum(axis=0)
         return (new_highest, new_summed), jax.nn.logsumexp(negatives, axis=1)
 
-    nothing = jnp.full(total, LOWEST), jnp.zeros(total)
+    lowest = jnp.full(total, LOWEST, jnp.float32)
+    nothing = lowest, jnp.zeros(total, jnp.float32)
     (highest, summed), by_row = jax.lax.scan(tile, nothing, in_tiles((images,)))
     row_negatives = from_tiles(by_row, n)
 
     # One reduction brings every column's maximum and its positive, which one device knows.
-    positives = jnp.full(total, LOWEST)
-    positives = jax.lax.dynamic_update_slice(positives, positive, (first,))
+    positives = jax.lax.dynamic_update_slice(lowest, positive, (first,))
     if axes:
         highest_here = highest
         highest, positives = jax.lax.pmax(jnp.stack([highest, positives]), axes)

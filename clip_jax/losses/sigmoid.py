@@ -48,7 +48,7 @@ def sigmoid_loss(
     Computed in float32 whatever the inputs are. Memory beyond inputs and gradients: another shard
     of texts with its gradient, and a few tiles of at most 256 x n. First derivatives only.
     """
-    check_pairs("sigmoid_loss", image, text)
+    check_pairs("sigmoid_loss", image, text, mesh)
     scale, bias = (jnp.asarray(value, jnp.float32) for value in (logit_scale, logit_bias))
     return _loss(image, text, scale, bias, mesh)
 

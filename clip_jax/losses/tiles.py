@@ -4,6 +4,7 @@ A tile is a few rows of the similarity matrix. The losses compute one at a time,
 of all pairs with all pairs ever exists, on however many devices.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +33,7 @@ def over_shards(function: Callable, mesh: Mesh | None, in_specs: Any, out_specs:
     """
     if mesh is None:
         return lambda *arrays: function((), *arrays)
-    axes = tuple(axis for axis in BATCH_AXES if axis in mesh.shape)
+    axes = data_axes(mesh)
     specs = jax.tree.map(lambda split: P(axes) if split else P(), (in_specs, out_specs))
     return jax.shard_map(
         lambda *arrays: function(axes, *arrays),
@@ -41,6 +42,11 @@ def over_shards(function: Callable, mesh: Mesh | None, in_specs: Any, out_specs:
         out_specs=specs[1],
         check_vma=False,  # no gradient is taken through it: the losses define theirs
     )
+
+
+def data_axes(mesh: Mesh) -> tuple[str, ...]:
+    """The mesh's axes over which a batch is divided."""
+    return tuple(axis for axis in BATCH_AXES if axis in mesh.shape)
 
 
 def first_row(count: int, axes: Axes) -> Array | int:
@@ -71,13 +77,20 @@ def from_tiles(tiles: Array, count: int) -> Array:
     return tiles.reshape(-1, *tiles.shape[2:])[:count]
 
 
-def check_pairs(name: str, image: Array, text: Array) -> None:
-    """Raise ValueError unless both are [N, d] with at least two pairs."""
+def check_pairs(name: str, image: Array, text: Array, mesh: Mesh | None) -> None:
+    """Raise ValueError unless both are [N, d] with at least two pairs that the mesh divides."""
     if image.shape != text.shape or image.ndim != 2 or len(image) < 2:
         raise ValueError(
             f"{name} needs two arrays [N, d] of one shape with N at least 2, "
             f"got {image.shape} and {text.shape}"
         )
+    if mesh is None:
+        return
+    if not data_axes(mesh):
+        raise ValueError(f"{name}: the mesh has none of the axes {BATCH_AXES}: {mesh.axis_names}")
+    shards = math.prod(mesh.shape[axis] for axis in data_axes(mesh))
+    if len(image) % shards:
+        raise ValueError(f"{name}: {len(image)} pairs cannot be divided among {shards} devices")
 
 
 def product(a: Array, b: Array) -> Array:

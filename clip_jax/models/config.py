@@ -96,6 +96,11 @@ class CLIPConfig:
     initial_logit_bias: float | None = None
     """What is added to the logits, before training (SigLIP: -10); none for a contrastive model."""
 
+    @property
+    def updates_statistics(self) -> bool:
+        """Whether training normalises by statistics of the batch and keeps their averages."""
+        return isinstance(self.image, ResNetConfig) and not self.image.frozen_statistics
+
 
 @dataclass(frozen=True)
 class Compute:

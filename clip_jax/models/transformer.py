@@ -104,14 +104,24 @@ class SelfAttention(nn.Module):
         out_bias = self.param("out_bias", init.zeros, (width,))
 
         if read is None:
-            q, k, v = jnp.moveaxis(dense(x, kernel, bias), 2, 0)
+            q, k, v = by_heads(x, kernel, bias)
             y = attention(q, k, v, is_causal=self.causal, implementation=self.implementation)
         else:
             q = dense(take_token(x, read), kernel[:, 0], bias[0])
-            k, v = jnp.moveaxis(dense(x, kernel[:, 1:], bias[1:]), 2, 0)
+            k, v = by_heads(x, kernel[:, 1:], bias[1:])
             lengths = read + 1 if self.causal else None
             y = attention(q, k, v, key_lengths=lengths, implementation=self.implementation)
         return dense(y.reshape(*y.shape[:2], width), out_kernel.reshape(width, width), out_bias)
+
+
+def by_heads(x: Array, kernel: Array, bias: Array) -> Array:
+    """x [B, T, D], kernel [D, P, H, K], bias [P, H, K] -> [P, B, T, H, K], as one product.
+
+    Heads are the product's outer axis: merged into P, those that are split over devices would have
+    to be gathered.
+    """
+    together = dense(x, kernel.transpose(0, 2, 1, 3), bias.transpose(1, 0, 2))
+    return jnp.moveaxis(together, -2, 0)
 
 
 class MLP(nn.Module):

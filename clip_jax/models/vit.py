@@ -62,7 +62,7 @@ class ViT(nn.Module):
 def draw_patches(key: Array, batch: int, config: ViTConfig) -> Array:
     """The patches kept of each image under config.patch_dropout, at least one: [batch, K] int."""
     patches = (config.image_size // config.patch_size) ** 2
-    return jax.lax.top_k(jax.random.uniform(key, (batch, patches)), config.kept_patches)[1]
+    return jnp.argsort(-jax.random.uniform(key, (batch, patches)), axis=1)[:, : config.kept_patches]
 
 
 def cut_patches(images: Array, size: int) -> Array:

@@ -3,7 +3,6 @@
 Optimizer moments carry the path of their parameter, so the same rules place them.
 """
 
-import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -48,7 +47,7 @@ def tree_shardings(tree: Any, mesh: Mesh) -> Any:
         if len(spec) > leaf.ndim:
             spec = P()
         fitting = [
-            axis if axis and size % math.prod([mesh.shape[axis]]) == 0 else None
+            axis if axis and size % mesh.shape[axis] == 0 else None
             for axis, size in zip(spec, leaf.shape, strict=False)
         ]
         return NamedSharding(mesh, P(*fitting))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from clip_jax.data.augment import Augment
 from clip_jax.data.fields import FieldNames
 from clip_jax.errors import InputError
-from clip_jax.models.config import CLIPConfig, Compute, ResNetConfig, check_config
+from clip_jax.models.config import CLIPConfig, Compute, check_config
 from clip_jax.parallel.mesh import MeshConfig
 from clip_jax.parallel.processes import ProcessesConfig
 from clip_jax.training.optimizer import OptimizerConfig
@@ -85,7 +85,8 @@ class TrainConfig:
     """Pairs an update, over all devices and processes."""
     micro_batch: int | None = None
     """Pairs that a device embeds at once, if not its whole share of the batch: less memory for the
-    same update, at the price of one more forward pass. --dry-run finds the largest that fits."""
+    same update, at the price of one more forward pass. --dry-run finds the largest that fits, if
+    the step does not."""
     seed: int = 0
     """Seed of initialisation, order and crops."""
     workdir: str = "runs/default"
@@ -134,6 +135,7 @@ def check_train_config(config: TrainConfig) -> None:
     except ValueError as error:
         raise InputError(str(error)) from None
     check_objective(config)
+    check_micro_batch(config)
     positive = {
         "steps": config.steps,
         "micro_batch": 1 if config.micro_batch is None else config.micro_batch,
@@ -190,7 +192,7 @@ def check_train_config(config: TrainConfig) -> None:
 
 def check_objective(config: TrainConfig) -> None:
     """Raise InputError if the objective does not go with the model."""
-    bias, image = config.model.initial_logit_bias, config.model.image
+    bias = config.model.initial_logit_bias
     if config.objective == "sigmoid" and bias is None:
         raise InputError(
             "objective sigmoid adds a bias to the logits; set --model.initial-logit-bias -10 and "
@@ -201,8 +203,11 @@ def check_objective(config: TrainConfig) -> None:
             "model.initial_logit_bias is for --objective sigmoid; a contrastive loss does not "
             "depend on it"
         )
-    resnet = isinstance(image, ResNetConfig) and not image.frozen_statistics
-    if config.micro_batch is not None and resnet:
+
+
+def check_micro_batch(config: TrainConfig) -> None:
+    """Raise InputError if micro-batches would change what is computed."""
+    if config.micro_batch is not None and config.model.updates_statistics:
         raise InputError(
             "micro_batch would normalise a ResNet by each part's statistics instead of the "
             "batch's; leave it out, or set --model.image.frozen-statistics"

@@ -6,6 +6,7 @@ import functools
 import math
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,6 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from clip_jax.errors import InputError
-from clip_jax.models.config import ResNetConfig
 from clip_jax.models.flops import forward_flops
 from clip_jax.parallel.hlo import Collective
 from clip_jax.parallel.topology import ENVIRONMENT, Chip, check_compiler, parse_slice
@@ -36,7 +36,9 @@ def dry_run(config: TrainConfig) -> bool:
     recipe or a machine that cannot be.
     """
     check_train_config(config)
-    target = config.dry_run or HERE
+    target = config.dry_run
+    if not target:
+        raise InputError("dry_run must be here or a TPU slice such as tpu:v5e-256")
     chip, machine = None, "this machine"
     if target != HERE:
         wanted = parse_slice(target)
@@ -53,7 +55,10 @@ def dry_run(config: TrainConfig) -> bool:
 
 
 def compile_apart(config: TrainConfig, machine: str) -> Footprint:
-    """The footprint, measured in another process that ends with this one's interest in it."""
+    """The footprint, measured in another process that ends with this one's interest in it.
+
+    SIGTERM is like Ctrl-C meanwhile.
+    """
     with tempfile.TemporaryDirectory(prefix="clip_jax-") as folder:
         files = Path(folder)
         (files / "config").write_bytes(pickle.dumps(config))
@@ -61,6 +66,7 @@ def compile_apart(config: TrainConfig, machine: str) -> Footprint:
         if config.dry_run != HERE:
             environment |= ENVIRONMENT
         with (files / "log").open("wb") as log:
+            before = signal.signal(signal.SIGTERM, signal.default_int_handler)
             process = subprocess.Popen(
                 [sys.executable, "-c", COMPILE, folder],
                 stdin=subprocess.DEVNULL,
@@ -73,6 +79,7 @@ def compile_apart(config: TrainConfig, machine: str) -> Footprint:
             finally:
                 process.kill()
                 process.wait()
+                signal.signal(signal.SIGTERM, before)
         if not (files / "answer").exists():
             last = (files / "log").read_text(errors="replace").strip().splitlines()[-1:]
             raise InputError(f"the compiler died ({process.returncode}): {''.join(last)}")
@@ -101,8 +108,8 @@ def wait(process: subprocess.Popen, title: str) -> None:
 
 def micro_batches(config: TrainConfig, footprint: Footprint) -> list[int]:
     """The sizes below what a device embeds at once, ascending; none for a ResNet's statistics."""
-    image, share = config.model.image, per_device(config, footprint)
-    if isinstance(image, ResNetConfig) and not image.frozen_statistics:
+    share = per_device(config, footprint)
+    if config.model.updates_statistics:
         return []
     return [size for size in range(1, config.micro_batch or share) if share % size == 0]
 
@@ -156,21 +163,21 @@ def verdict(config: TrainConfig, footprint: Footprint, machine: str) -> str:
 
 
 def need(footprint: Footprint) -> str:
-    """ "needs 10.00 GiB of 16.00 GiB a device"."""
-    return f"needs {size_text(footprint.needed)} of {size_text(footprint.memory)} a device"
+    """ "needs 10.00 GiB of 16.00 GiB a device"; what does not fit may need still more."""
+    needs = "needs" if footprint.fits else "needs at least"
+    return f"{needs} {size_text(footprint.needed)} of {size_text(footprint.memory)} a device"
 
 
 def options(config: TrainConfig, footprint: Footprint) -> list[str]:
     """Changes that lower the memory of a step, the cheapest first."""
-    found = []
-    if config.compute.remat != "full":
-        found.append("--compute.remat full")
-    mesh = footprint.mesh
-    if micro_batches(config, footprint):
-        found.append("a --micro-batch (below)")
+    found, mesh = [], footprint.mesh
     if mesh["data"] > 1:
         factor = min(n for n in range(2, mesh["data"] + 1) if mesh["data"] % n == 0)
         found.append(f"--mesh.fsdp {mesh['fsdp'] * factor}")
+    if config.compute.remat != "full":
+        found.append("--compute.remat full")
+    if micro_batches(config, footprint):
+        found.append("a --micro-batch (below)")
     return [*found, "a smaller --batch-size or more devices"]
 
 
@@ -184,9 +191,10 @@ def memory_table(footprint: Footprint) -> Table:
     table = _table("memory of a device", "")
     for kind, size in footprint.held.items():
         table.add_row(kind, size_text(size))
-    rest = footprint.needed - sum(footprint.held.values())
-    table.add_row("activations, gradients and temporaries", size_text(rest))
-    table.add_row("together, at the fullest moment", size_text(footprint.needed))
+    at_least = "" if footprint.fits else "at least "
+    rest = max(0, footprint.needed - sum(footprint.held.values()))
+    table.add_row("activations, gradients and temporaries", at_least + size_text(rest))
+    table.add_row("together, at the fullest moment", at_least + size_text(footprint.needed))
     return table
 
 

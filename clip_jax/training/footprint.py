@@ -21,6 +21,7 @@ from clip_jax.parallel.mesh import batch_sharding, make_mesh
 from clip_jax.parallel.topology import parse_slice, tpu_devices
 from clip_jax.training.assemble import build_model, build_step
 from clip_jax.training.config import TrainConfig
+from clip_jax.training.feed import AHEAD
 from clip_jax.training.loop import check_batch
 from clip_jax.training.optimizer import Rates, check_rates, make_optimizer, rate_factors
 from clip_jax.training.state import TrainState, abstract_state
@@ -65,17 +66,18 @@ def measure(config: TrainConfig) -> Footprint:
     check_rates(state.params, config.optimizer.rates)
     trained = trained_towers(state.params, config.optimizer.rates)
     held = held_bytes(state, batch)
+    ahead = held["batches ahead"]
     step: Any = build_step(config, model, optimizer, mesh)
     try:
         compiled = step.lower(state, batch).compile()
     except jax.errors.JaxRuntimeError as error:
         needed, there = shortfall(str(error))
-        return Footprint(dict(mesh.shape), held, needed, there, trained)
+        return Footprint(dict(mesh.shape), held, needed + ahead, there, trained)
     text = compiled.as_text()
     return Footprint(
         dict(mesh.shape),
         held,
-        needed_bytes(compiled.memory_analysis(), devices[0].platform),
+        needed_bytes(compiled.memory_analysis(), devices[0].platform) + ahead,
         memory,
         trained,
         tuple(found for found in collectives(text) if found.devices > 1),
@@ -113,6 +115,7 @@ def held_bytes(state: TrainState, batch: Any) -> dict[str, int]:
         "running statistics": state.batch_stats,
         "optimizer state": state.opt_state,
         "batch": batch,
+        "batches ahead": [batch] * AHEAD,
     }
     return {kind: _bytes_per_device(tree) for kind, tree in kinds.items() if jax.tree.leaves(tree)}
 

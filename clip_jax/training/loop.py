@@ -31,8 +31,9 @@ from clip_jax.evaluation.run import evaluate_all
 from clip_jax.loading import load
 from clip_jax.model import Model, resize_of
 from clip_jax.models.clip import CLIP
-from clip_jax.parallel.mesh import batch_shards, make_mesh, process_share
+from clip_jax.parallel.mesh import BATCH_AXES, batch_shards, make_mesh, process_share
 from clip_jax.parallel.processes import gather, same_errors
+from clip_jax.parallel.sharding import whole_over
 from clip_jax.training.assemble import build_model, build_step
 from clip_jax.training.checkpoints import Checkpoints
 from clip_jax.training.config import OPERATIONAL, TrainConfig, check_train_config, flatten_config
@@ -49,6 +50,21 @@ VOCABULARY_CAPTIONS = 1_000_000
 """Captions read at most to train a vocabulary."""
 
 
+@contextlib.contextmanager
+def explain_memory() -> Iterator[None]:
+    """A device that runs out of memory says what to do."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise InputError(
+            "the devices' memory is too small; --micro-batch embeds a batch in parts, and the same "
+            "command with --dry-run here (of several hosts: tpu:SLICE) says which parts fit"
+        ) from error
+
+
+@explain_memory()
 def train(config: TrainConfig) -> Model:
     """Run a recipe to its end, continuing what its workdir holds; the trained model.
 
@@ -82,10 +98,8 @@ def train(config: TrainConfig) -> Model:
         else:
             run, state = begin(config, mesh, workdir, source)
         if start < config.steps:
-            with explain_memory():
-                state = run.loop(start, state, checkpoints, bad)
-    module = run.module
-    model = Model(module.config, state.params, state.batch_stats, run.tokenizer, module.compute)
+            state = run.loop(start, state, checkpoints, bad)
+    model = run.model(state)
     metrics, evaluation = workdir / "metrics.jsonl", config.evaluation
     first = jax.process_index() == 0
     if first:
@@ -123,6 +137,15 @@ class Run:
 
     def abstract(self) -> TrainState:
         return abstract_state(self.module, self.optimizer, self.mesh)
+
+    def model(self, state: TrainState) -> Model:
+        """The model of a state, whose parameters are whole wherever rows of a batch are."""
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, variables)
+        whole = jax.device_put(variables, whole_over(BATCH_AXES, shardings))
+        return Model(
+            self.module.config, **whole, tokenizer=self.tokenizer, compute=self.module.compute
+        )
 
     def batches(self, start: int) -> Iterator[Batch]:
         """This process's part of batch number `start`, `start` + 1, ..."""
@@ -172,20 +195,6 @@ class Run:
                 if stop:
                     raise KeyboardInterrupt
         return state
-
-
-@contextlib.contextmanager
-def explain_memory() -> Iterator[None]:
-    """A device that runs out of memory says what to do."""
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise InputError(
-            "the step does not fit the memory of the devices; the same command with --dry-run here "
-            "says what takes it and which micro-batch fits"
-        ) from error
 
 
 def check_batch(config: TrainConfig, mesh: Mesh) -> None:

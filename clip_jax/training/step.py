@@ -45,18 +45,21 @@ def make_train_step(
     that is frozen altogether runs as in evaluation.
     objective: a name in OBJECTIVES.
     micro_batch: pairs that a device embeds at once, dividing its share of the batch; by default all
-    of them. The update is the same; a ResNet's statistics must be frozen for that.
+    of them. The update is the same; ValueError for a ResNet whose statistics are not frozen.
     """
     target = abstract_state(model, optimizer, mesh)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, target)
     gathered = whole_over(BATCH_AXES, shardings.params)
     factors = rate_factors(target.params, rates)
     loss_function = OBJECTIVES[objective]
+    train_image = any(jax.tree.leaves(factors["image"]))
+    if micro_batch is not None and train_image and model.config.updates_statistics:
+        raise ValueError("micro-batches would normalise by their own statistics; freeze these")
 
     def embed(variables: Any, batch: Batch) -> tuple[jax.Array, jax.Array, Any]:
         apply: Callable[..., Any] = model.apply
         (image, text, _), updated = apply(
-            variables, **batch, train=any(jax.tree.leaves(factors["image"])), mutable="batch_stats"
+            variables, **batch, train=train_image, mutable="batch_stats"
         )
         return image, text, updated.get("batch_stats", {})
 

@@ -173,3 +173,21 @@ def test_the_embeddings_of_one_side_are_gathered_once():
 def test_unfit_arrays_are_refused(shapes):
     with pytest.raises(ValueError, match="needs two arrays"):
         contrastive_loss(*(jnp.ones(shape) for shape in shapes), jnp.float32(1))
+
+
+def test_meshes_that_do_not_divide_a_batch_are_refused():
+    image, text = random_pairs(12, 4, noise=0.3)
+    with pytest.raises(ValueError, match="12 pairs cannot be divided among 8 devices"):
+        contrastive_loss(image, text, 14.0, mesh=make_mesh(MeshConfig(8)))
+    other = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    with pytest.raises(ValueError, match="has none of the axes"):
+        contrastive_loss(image, text, 14.0, mesh=other)
+
+
+def test_double_precision_may_be_on():
+    image, text = (np.asarray(rows, np.float32) for rows in random_pairs(8, 4, noise=0.3))
+    with jax.enable_x64(True):
+        loss = contrastive_loss(jnp.asarray(image), jnp.asarray(text), 14.0)
+    assert loss.dtype == jnp.float32
+    expected, _ = float64_loss_and_gradients(image, text, 14.0)
+    assert relative(loss, expected) < 1e-5

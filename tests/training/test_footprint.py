@@ -66,6 +66,7 @@ def test_held_bytes_are_those_of_a_real_state(shape):
         "parameters": bytes_on_device(real.params),
         "optimizer state": bytes_on_device(real.opt_state),
         "batch": pairs * (16 * 16 * 3 + 8 * 4),
+        "batches ahead": 2 * pairs * (16 * 16 * 3 + 8 * 4),
     }
 
 

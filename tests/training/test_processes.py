@@ -120,9 +120,10 @@ def wait_for(path, process):
 
 
 @pytest.mark.parametrize(("processes", "devices"), [(1, 8), (2, 4), (4, 2)])
-def test_losses_do_not_depend_on_processes_and_devices(folder, expected, processes, devices):
+def test_losses_do_not_depend_on_processes_devices_and_parts(folder, expected, processes, devices):
     name = f"{processes}x{devices}"
-    ended = together(command(folder, name), processes, devices)
+    parts = [] if processes == 1 else ["--micro-batch=1"]
+    ended = together(command(folder, name, *parts), processes, devices)
     assert [process.code for process in ended] == [0] * processes, ended
     check(folder, name, expected)
 

@@ -186,3 +186,14 @@ def test_what_is_split_over_fsdp_is_gathered_and_not_the_batch():
     assert gathered <= parameters + texts
     exchanged = {c.kind for c in collectives(step.as_text())}
     assert exchanged <= {"all-gather", "all-reduce", "reduce-scatter"}
+
+
+def test_what_is_split_over_tensor_stays_split():
+    """Heads above all: the texts, for the loss, are all that is gathered."""
+    mesh = make_mesh(MeshConfig(data=4, tensor=2))
+    model, optimizer = CLIP(CONFIG, Compute()), make_optimizer(OPTIMIZER, STEPS)
+    inputs = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in batch(0, 1024).items()}
+    step = make_train_step(model, optimizer, learning_rate_schedule(OPTIMIZER, STEPS), mesh)
+    text = step.lower(abstract_state(model, optimizer, mesh), inputs).compile().as_text()
+    exchanged = [c for c in collectives(text) if c.kind not in ("all-reduce", "reduce-scatter")]
+    assert [(c.kind, c.bytes) for c in exchanged] == [("all-gather", 1024 * CONFIG.embed_dim * 4)]
