@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--model", default="ViT-B-32", help="open_clip's name")
     parser.add_argument("--spread", nargs=1, default=[], help="a classification set")
     parser.add_argument("--templates", help="a JSON list of prompts with {c}")
+    parser.add_argument("--once", action="store_true", help="one turn each: metrics, no speed")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--turn", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -46,7 +47,8 @@ def main() -> None:
             request = {"data": data, "file": arguments.templates}
             if arguments.templates:
                 request["templates"] = json.loads(Path(arguments.templates).read_text())
-            turns = [run([*side, json.dumps(request)]) for side in (peer, ours, ours, peer)]
+            sides = (peer, ours) if arguments.once else (peer, ours, ours, peer)
+            turns = [run([*side, json.dumps(request)]) for side in sides]
             rows.append({"data": Path(data).name} | compare([json.loads(t) for t in turns]))
             print(json.dumps(rows[-1], indent=1), flush=True)
     if arguments.output:
@@ -86,11 +88,16 @@ def evaluate(folder: Path, request: dict) -> dict:
 def compare(turns: list[dict]) -> dict:
     """Metrics and medians of the turns peer, ours, ours, peer."""
     peer, ours = turns[0]["metrics"], turns[1]["metrics"]
+    metrics = {
+        "metrics": {name: {"clip_jax": ours[name], "clip_benchmark": peer[name]} for name in ours},
+        "largest_difference": max(abs(ours[name] - peer[name]) for name in ours),
+    }
+    if len(turns) == 2:
+        return metrics
     seconds = [turn["seconds"] for turn in turns]
     there, here = statistics.median(seconds[::3]), statistics.median(seconds[1:3])
     return {
-        "metrics": {name: {"clip_jax": ours[name], "clip_benchmark": peer[name]} for name in ours},
-        "largest_difference": max(abs(ours[name] - peer[name]) for name in ours),
+        **metrics,
         "seconds": {"clip_jax": here, "clip_benchmark": there, "turns": seconds},
         "speedup": there / here,
     }
