@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -120,7 +121,7 @@ def evaluate_sets(
     problems: dict[str, str],
 ) -> list[Evaluation]:
     """One model on all sets. Sets that cannot be evaluated are added to `problems`."""
-    identity = fingerprint(model, model.variables).hex()
+    identity = model_identity(model)
     evaluations = []
     for found in sets:
         try:
@@ -171,6 +172,17 @@ def evaluate_captioned(model: Model, name: str, found: Found, cache: bool) -> Ev
         data = open_captioned(f"wds:{found.folder}", model.config.image.image_size)
     result, pairs = retrieve(model, name, replace(data, name=found.name))
     return Evaluation(result, len(pairs.images), None)
+
+
+def model_identity(model: Model) -> str:
+    """A hash that changes if the weights do, the vocabulary, or what they are computed with."""
+    digest = hashlib.sha256(fingerprint(model, model.variables))
+    if model.tokenizer is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            model.tokenizer.save(Path(folder))
+            for file in sorted(Path(folder).iterdir()):
+                digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def data_identity(root: Path) -> str:
