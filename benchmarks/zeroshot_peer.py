@@ -5,7 +5,7 @@ python zeroshot_peer.py evaluate FOLDER REQUEST      a data set by CLIP_benchmar
 python zeroshot_peer.py classifier FOLDER REQUEST    open_clip's classifier of some prompts
 
 REQUEST is a JSON object. Figures go to the last line of the output, as JSON; a classifier to
-FOLDER/peer.npy.
+FOLDER/peer.npy, the scores of a classification set to FOLDER/peer_scores.npz.
 """
 
 import json
@@ -78,10 +78,23 @@ def evaluate(folder: Path, request: dict) -> dict:
         dataset.classes = read_lines(root / "classnames.txt")
         own = read_lines(root / "zeroshot_classification_templates.txt")
         templates = request.get("templates") or own
+        keep_scores(folder / "peer_scores.npz")
         metrics = zeroshot_classification.evaluate(
             model, loader, tokenizer, dataset.classes, templates, "cpu", amp=False
         )
     return {"metrics": metrics, "seconds": time.perf_counter() - start}
+
+
+def keep_scores(path: Path) -> None:
+    """Have CLIP_benchmark write the cosines and labels that it computes metrics from."""
+    run_classification = zeroshot_classification.run_classification
+
+    def run_and_keep(*arguments, **options):
+        logits, target = run_classification(*arguments, **options)
+        np.savez(path, scores=logits.numpy() / 100, labels=target.numpy())
+        return logits, target
+
+    zeroshot_classification.run_classification = run_and_keep
 
 
 def open_shards(root: Path, count: int, kind: str, transform) -> webdataset.WebDataset:

@@ -90,16 +90,26 @@ def embed_images(
     return rows
 
 
-def embed_texts(model: Model, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
+def embed_texts(
+    model: Model,
+    texts: Sequence[str],
+    batch_size: int = 256,
+    on_batch: Callable[[int], None] = lambda done: None,
+) -> np.ndarray:
     """Unit embeddings of all texts in order: float32 [texts, embed]. Long ones are truncated.
 
     Texts are batched by length, and each batch runs at the length of its longest text, rounded up
     so that few lengths are compiled.
     """
-    return embed_tokens(model, model.tokenize(texts, truncate=True), batch_size)
+    return embed_tokens(model, model.tokenize(texts, truncate=True), batch_size, on_batch)
 
 
-def embed_tokens(model: Model, tokens: np.ndarray, batch_size: int = 256) -> np.ndarray:
+def embed_tokens(
+    model: Model,
+    tokens: np.ndarray,
+    batch_size: int = 256,
+    on_batch: Callable[[int], None] = lambda done: None,
+) -> np.ndarray:
     """embed_texts of token ids: int32 [texts, context] -> float32 [texts, embed]."""
     lengths = tokens.argmax(axis=1) + 1  # up to the end-of-text token, which the tower reads
     order = np.argsort(lengths, kind="stable")
@@ -113,7 +123,7 @@ def embed_tokens(model: Model, tokens: np.ndarray, batch_size: int = 256) -> np.
             own = batch[process * plan.part : (process + 1) * plan.part]
             yield tokens[own, :length], own
 
-    rows, _ = plan.embed(partial(model.encode_text, normalize=True), parts())
+    rows, _ = plan.embed(partial(model.encode_text, normalize=True), parts(), on_batch)
     return rows
 
 

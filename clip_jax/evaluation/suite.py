@@ -10,8 +10,9 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,7 @@ from clip_jax.evaluation.datacomp import (
 )
 from clip_jax.evaluation.report import render_report
 from clip_jax.evaluation.results import Result, write_file, write_result
-from clip_jax.evaluation.retrieval import embed_pairs, retrieval_metrics
-from clip_jax.evaluation.run import chance, progress, unread
-from clip_jax.evaluation.zeroshot import metrics_of, score_images
+from clip_jax.evaluation.run import classify, retrieve
 from clip_jax.model import Model
 from clip_jax.parallel.processes import gather, same_errors
 
@@ -122,7 +121,7 @@ def evaluate_sets(
     problems: dict[str, str],
 ) -> list[Evaluation]:
     """One model on all sets. Sets that cannot be evaluated are added to `problems`."""
-    identity = fingerprint(model, model.variables).hex()
+    identity = model_identity(model)
     evaluations = []
     for found in sets:
         try:
@@ -159,13 +158,11 @@ def evaluate_labelled(model: Model, name: str, found: Found, cache: bool) -> Eva
     """Zero-shot classification; of single labels with what the report shows of them."""
     with same_errors():
         data = open_labelled(f"wds:{found.folder}", model.config.image.image_size)
-    with progress(found.name, len(data.images)) as on_batch:
-        scores = score_images(model, data, on_batch, cache)
-    notes = {"chance": chance(data), **unread(len(data.images) - len(scores.images))}
+    result, scores = classify(model, name, replace(data, name=found.name), cache)
     with same_errors():
-        metrics = metrics_of(scores) | own_metrics(found.name, found.folder, scores)
-    result = Result(found.name, "zeroshot_classification", metrics, model=name, notes=notes)
+        own = own_metrics(found.name, found.folder, scores)
     shown = None if data.multilabel else analyse(data, scores, float(model.logit_scale))
+    result = replace(result, metrics=result.metrics | own)
     return Evaluation(result, len(scores.images), shown)
 
 
@@ -173,12 +170,19 @@ def evaluate_captioned(model: Model, name: str, found: Found, cache: bool) -> Ev
     """Retrieval both ways; there is no classifier to keep in the cache."""
     with same_errors():
         data = open_captioned(f"wds:{found.folder}", model.config.image.image_size)
-    with progress(found.name, len(data.images)) as on_batch:
-        pairs = embed_pairs(model, data, on_batch)
-    notes = unread(len(data.images) - len(pairs.images))
-    metrics = retrieval_metrics(pairs)
-    result = Result(found.name, "zeroshot_retrieval", metrics, model=name, notes=notes)
+    result, pairs = retrieve(model, name, replace(data, name=found.name))
     return Evaluation(result, len(pairs.images), None)
+
+
+def model_identity(model: Model) -> str:
+    """A hash that changes if the weights do, the vocabulary, or what they are computed with."""
+    digest = hashlib.sha256(fingerprint(model, model.variables))
+    if model.tokenizer is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            model.tokenizer.save(Path(folder))
+            for file in sorted(Path(folder).iterdir()):
+                digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def data_identity(root: Path) -> str:

@@ -5,9 +5,11 @@ import json
 import shutil
 
 import jax
+import numpy as np
 import pytest
 from shards import write_classification, write_multilabel, write_retrieval
 
+from clip_jax.data.tokenizers import train_sentencepiece
 from clip_jax.errors import InputError
 from clip_jax.evaluation import suite
 from clip_jax.evaluation.run import run_retrieval, run_zeroshot
@@ -44,8 +46,8 @@ def evaluated(monkeypatch):
     return names
 
 
-def other(model):
-    params = jax.tree.map(lambda leaf: leaf * 1.1, model.params)
+def other(model, factor=1.1):
+    params = jax.tree.map(lambda leaf: leaf * np.float32(factor), model.params)
     return dataclasses.replace(model, params=params)
 
 
@@ -121,6 +123,13 @@ def test_what_is_done_is_not_done_again(model, sets, tmp_path, evaluated):
     models = {"runs/tiny": other(model)}  # other weights under the name
     run_suite(models.get, ["runs/tiny"], [str(sets)], output, cache=False)
     assert evaluated == everything * 3
+
+
+def test_another_vocabulary_is_another_model(model):
+    tokenizer = train_sentencepiece(["a cat and a dog"], 64, model.config.text.context_length)
+    assert suite.model_identity(model) == suite.model_identity(other(model, 1.0))
+    for changed in (other(model), dataclasses.replace(model, tokenizer=tokenizer)):
+        assert suite.model_identity(changed) != suite.model_identity(model)
 
 
 @pytest.mark.parametrize("change", ["labels", "prompts", "damaged", "cut"])
