@@ -65,8 +65,8 @@ def minimize(
 ) -> Minimum:
     """Minimise S functions from start [S, P]; call it under jit.
 
-    Each ends when no entry of its gradient exceeds `tolerance`, after `max_iterations` steps, or
-    where the precision allows no further descent.
+    Each ends when no entry of its gradient exceeds `tolerance` (one for all, or [S, P]), after
+    `max_iterations` steps, or where the precision allows no further descent.
     """
     value, gradient = function(start)
     many, size = start.shape
@@ -85,7 +85,7 @@ def minimize(
     )
 
     def active(search: _Search) -> Array:
-        steep = jnp.abs(search.gradient).max(axis=1) > tolerance
+        steep = (jnp.abs(search.gradient) > tolerance).any(axis=1)
         return steep & (search.iterations < max_iterations) & (search.trials < TRIALS)
 
     search = jax.lax.while_loop(
