@@ -25,7 +25,7 @@ TOLERANCE = 1e-4
 """scikit-learn's tol. The version of the paper's time put it on the gradient of the summed loss,
 today's on that of the mean, which ends earlier."""
 MAX_ITERATIONS = 1000
-SETTLED = 0.01
+SETTLED = 0.05
 """What C times the tolerance on the summed loss may be for a search to end at its minimum, as near
 as makes no difference: this, over the weights' size, bounds their error."""
 CONFIDENCE = 0.3
@@ -238,7 +238,7 @@ def product(a: Array, b: Array | np.ndarray) -> Array:
     return jnp.dot(a, b, precision="highest")
 
 
-@partial(jax.jit, static_argnames=("classes", "max_iterations"))
+@partial(jax.jit, static_argnames="classes")
 def solve(
     rows: Array,
     labels: Array,
@@ -247,7 +247,7 @@ def solve(
     start: Array,
     tolerance: Array,
     classes: int,
-    max_iterations: int,
+    max_iterations: Array | int,
 ) -> Minimum:
     """Minimise S mean losses with their penalties from start [S, outputs * (width + 1)].
 
