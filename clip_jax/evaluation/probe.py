@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from clip_jax.errors import InputError
 from clip_jax.evaluation.features import Features
 from clip_jax.evaluation.lbfgs import MEMORY, Minimum, minimize
 from clip_jax.evaluation.zeroshot import classification_metrics
@@ -73,8 +74,13 @@ class Search:
 def evaluate_probe(
     train: Features, test: Features, classes: int, seed: int = 0
 ) -> tuple[dict[str, float], Search]:
-    """Search on a part of the training images, fit to all of them, and test: metrics, search."""
+    """Search on a part of the training images, fit to all of them, and test: metrics, search.
+
+    Raises InputError if there are too few images to hold some out.
+    """
     fitted, validation = hold_out(train.labels, seed)
+    if len(validation) == 0:
+        raise InputError(f"{len(train)} training images, too few of each class to hold some out")
     search = search_strength(train[fitted], train[validation])
     (classifier,) = Problem(train).fit([search.best], TOLERANCE / len(train))
     return classification_metrics(classifier.scores(test.rows, classes), test.labels), search

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from clip_jax.errors import InputError
 from clip_jax.evaluation.features import Features
 from clip_jax.evaluation.probe import (
     Classifier,
@@ -107,6 +108,12 @@ def test_a_fifth_of_each_class_is_held_out():
     assert counts == {3: 2, 1: 5, 0: 0, 7: 0}
     again, other = hold_out(labels, seed=0)[1], hold_out(labels, seed=1)[1]
     assert validation.tolist() == again.tolist() != other.tolist()
+
+
+def test_too_few_images_to_hold_some_out():
+    few = Features(np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1]))
+    with pytest.raises(InputError, match="4 training images, too few of each class"):
+        evaluate_probe(few, few, 2)
 
 
 @pytest.fixture
