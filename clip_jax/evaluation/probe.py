@@ -263,19 +263,21 @@ def solve(
     count, width = rows.shape
     outputs = start.shape[1] // (width + 1)
     given = classes - outputs
-    right = jax.nn.one_hot(labels, classes, dtype=rows.dtype)[:, None]
+    right = labels == jnp.arange(classes)[:, None]
 
     def losses(points: Array) -> tuple[Array, Array]:
         """One product with the weights of all functions, and one with all gradients."""
         both = points.reshape(len(points), outputs, width + 1) * scales[:, None]
         weights, biases = both[..., :width], both[..., width]
-        logits = product(rows, weights.reshape(-1, width).T).reshape(count, -1, outputs) + biases
-        log_p = jax.nn.log_softmax(jnp.pad(logits, ((0, 0), (0, 0), (given, 0))))
-        values = -(log_p * right).sum((0, 2)) / count + penalties / 2 * (weights**2).sum((1, 2))
-        excess = ((jnp.exp(log_p) - right) / count)[..., given:]
-        gradients = product(excess.reshape(count, -1).T, rows).reshape(weights.shape)
+        logits = product(weights.reshape(-1, width), rows.T).reshape(-1, outputs, count)
+        logits = jnp.pad(logits + biases[..., None], ((0, 0), (given, 0), (0, 0)))
+        log_p = jax.nn.log_softmax(logits, axis=1)
+        values = penalties / 2 * (weights**2).sum((1, 2))
+        values -= jnp.where(right, log_p, 0).sum((1, 2)) / count
+        excess = ((jnp.exp(log_p) - right) / count)[:, given:]
+        gradients = product(excess.reshape(-1, count), rows).reshape(weights.shape)
         gradients += penalties[:, None, None] * weights
-        together = jnp.concatenate([gradients, excess.sum(0)[..., None]], axis=-1)
+        together = jnp.concatenate([gradients, excess.sum(-1, keepdims=True)], axis=-1)
         return values, (together * scales[:, None]).reshape(points.shape)
 
     return minimize(losses, start, tolerance, max_iterations)
