@@ -122,10 +122,11 @@ def strength(step: int) -> float:
 
 
 class Problem:
-    """Logistic regression on some images, for any strength C, in float32 on one device.
+    """Logistic regression on some images, for any strength C, on one device.
 
     Minimises C * (sum of cross-entropies) + |weights|^2 / 2 as scikit-learn's LogisticRegression,
-    with its tolerance on every entry of the gradient of this sum over C * images.
+    with its tolerance on every entry of the gradient of this sum over C * images. In float32 where
+    the minimum is reached, in float64 elsewhere.
     """
 
     def __init__(self, train: Features):
@@ -170,9 +171,12 @@ class Problem:
         self, penalties: np.ndarray, tolerance: float, max_iterations: int
     ) -> list[Classifier]:
         """Where the search ends before the minimum, what it finds depends on the way: this is
-        scikit-learn's."""
-        ones = np.ones((len(penalties), self._rows.shape[1] + 1), np.float32)
-        points, iterations = self._solve(self._rows, penalties, ones, tolerance, max_iterations)
+        scikit-learn's, in float64, for rounding would lead elsewhere."""
+        ones = np.ones((len(penalties), self._rows.shape[1] + 1))
+        with jax.enable_x64(True):
+            rows = self._rows.astype(np.float64)
+            points, iterations = self._solve(rows, penalties, ones, tolerance, max_iterations)
+        points = points.astype(np.float32)
         return self._classifiers(points[..., :-1], points[..., -1], iterations)
 
     def _fit_settled(
@@ -203,9 +207,9 @@ class Problem:
         """Weights and biases [S, outputs, width + 1], and the steps that each took."""
         shape = (len(penalties), self._outputs, scales.shape[1])
         # An argument: what XLA's CPU backend (of jax 0.10 to 0.12) makes of a constant is NaN.
-        zeros = np.zeros((shape[0], shape[1] * shape[2]), np.float32)
+        zeros = np.zeros((shape[0], shape[1] * shape[2]), rows.dtype)
         tolerances = np.tile(tolerance * scales, self._outputs)
-        penalties = penalties.astype(np.float32)
+        penalties = penalties.astype(rows.dtype)
         minimum = solve(
             rows,
             self._labels,
