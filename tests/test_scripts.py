@@ -247,7 +247,8 @@ def test_a_workdir_with_another_recipe_s_checkpoint(refused, trained):
     ("arguments", "message"),
     [
         ([], "zeroshot"),
-        (["probe"], "probe"),
+        (["guess"], "guess"),
+        (["probe", "--model", "{}/run", "--data", "{}/pets"], "train/nshards.txt: missing"),
         (["zeroshot", "--data", "scenes:"], "--model"),
         (
             ["zeroshot", "--model", "{}", "--data", "scenes:"],
@@ -306,8 +307,8 @@ def test_help_without_a_recipe(capsys):
     assert in_process("eval.py", "--help") == 0
     help_text = capsys.readouterr().out
     assert "zeroshot" in help_text
-    assert "retrieval" in help_text
-    assert "suite" in help_text
+    tasks = ("retrieval", "suite", "probe", "fewshot", "robustness")
+    assert all(task in help_text for task in tasks)
 
 
 def test_overrides_reach_the_recipe():

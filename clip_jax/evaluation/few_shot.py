@@ -9,7 +9,7 @@ import numpy as np
 from clip_jax.errors import InputError
 from clip_jax.evaluation.features import Features
 from clip_jax.evaluation.plots import new_figure, save_figure
-from clip_jax.evaluation.probe import TOLERANCE, fit, search_strength
+from clip_jax.evaluation.probe import TOLERANCE, Problem, search_strength
 
 SHOTS = (1, 2, 4, 8, 16)
 
@@ -80,7 +80,7 @@ def _accuracy(train: Features, test: Features, shots: int, seed: int) -> float:
     rest = np.setdiff1d(np.arange(len(train)), chosen)
     drawn = train[chosen]
     search = search_strength(drawn, train[rest])
-    (classifier,) = fit(drawn, [search.best], TOLERANCE / len(drawn))
+    (classifier,) = Problem(drawn).fit([search.best], TOLERANCE / len(drawn))
     return classifier.accuracy(test)
 
 

@@ -61,12 +61,12 @@ class _Search(NamedTuple):
 
 
 def minimize(
-    function: Function, start: Array, tolerance: Array | float, max_iterations: int
+    function: Function, start: Array, tolerance: Array | float, max_iterations: Array | int
 ) -> Minimum:
     """Minimise S functions from start [S, P]; call it under jit.
 
-    Each ends when no entry of its gradient exceeds `tolerance`, after `max_iterations` steps, or
-    where the precision allows no further descent.
+    Each ends when no entry of its gradient exceeds `tolerance` (one for all, or [S, P]), after
+    `max_iterations` steps, or where the precision allows no further descent.
     """
     value, gradient = function(start)
     many, size = start.shape
@@ -85,7 +85,7 @@ def minimize(
     )
 
     def active(search: _Search) -> Array:
-        steep = jnp.abs(search.gradient).max(axis=1) > tolerance
+        steep = (jnp.abs(search.gradient) > tolerance).any(axis=1)
         return steep & (search.iterations < max_iterations) & (search.trials < TRIALS)
 
     search = jax.lax.while_loop(
@@ -173,22 +173,30 @@ def _store(memory: _Memory, step: Array, change: Array, accepted: Array) -> _Mem
 
 def _direction(memory: _Memory, gradient: Array) -> Array:
     """Minus the inverse curvature times the gradient: the two loops of algorithm 7.4."""
-    rows, entries = jnp.arange(len(gradient)), []
-    for age in range(MEMORY):
+    functions = jnp.arange(len(gradient))
+
+    def entry(age: Array | int) -> tuple[Array, Array, Array]:
         row = (memory.stored - 1 - age) % MEMORY
-        there = memory.stored > age
-        product = jnp.where(there, memory.products[row, rows], jnp.inf)
-        entries.append((memory.steps[row, rows], memory.changes[row, rows], product))
-    direction, weights = -gradient, []
-    for step, change, product in entries:
+        product = jnp.where(memory.stored > age, memory.products[row, functions], jnp.inf)
+        return memory.steps[row, functions], memory.changes[row, functions], product
+
+    def from_newest(direction: Array, age: Array) -> tuple[Array, Array]:
+        step, change, product = entry(age)
         weight = _dot(step, direction) / product
-        direction -= weight[:, None] * change
-        weights.append(weight)
-    _, change, product = entries[0]
+        return direction - weight[:, None] * change, weight
+
+    def from_oldest(direction: Array, aged: tuple[Array, Array]) -> tuple[Array, None]:
+        age, weight = aged
+        step, change, product = entry(age)
+        return direction + (weight - _dot(change, direction) / product)[:, None] * step, None
+
+    ages = jnp.arange(MEMORY)
+    direction, weights = jax.lax.scan(from_newest, -gradient, ages)
+    _, change, product = entry(0)
     scale = jnp.where(memory.stored > 0, product / _dot(change, change), 1)
-    direction *= scale[:, None]
-    for (step, change, product), weight in zip(entries[::-1], weights[::-1], strict=True):
-        direction += (weight - _dot(change, direction) / product)[:, None] * step
+    direction, _ = jax.lax.scan(
+        from_oldest, direction * scale[:, None], (ages, weights), reverse=True
+    )
     return direction
 
 
