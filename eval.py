@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import jax
 import tyro
@@ -12,18 +12,15 @@ import tyro
 from clip_jax.commandline import main, parse
 from clip_jax.parallel.processes import ProcessesConfig, same_errors, start_processes
 
+if TYPE_CHECKING:
+    from clip_jax.evaluation.results import Result
+    from clip_jax.model import Model
 
-@dataclass(frozen=True)
-class Task:
-    """What all protocols take."""
 
-    model: str
-    """The model: an OpenAI name such as ViT-B/32, hf://org/name, a directory or file in the layout
-    of OpenAI, open_clip or Hugging Face, or the workdir of a train.py run."""
-    data: str
-    """What to evaluate on: wds:PATH, a data set in CLIP_benchmark's layout, or scenes:."""
-    output: str | None = None
-    """Write the result here, as CLIP_benchmark's JSON."""
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How models are loaded and run."""
+
     tokenizer: str | None = None
     """The vocabulary, if it is not with the weights: a directory, a merges file, hf://org/name."""
     activation: Literal["quick_gelu", "gelu"] | None = None
@@ -35,20 +32,180 @@ class Task:
     processes: ProcessesConfig = field(default_factory=ProcessesConfig)
     """How the processes of an evaluation on several hosts meet."""
 
+    def load(self, source: str) -> "Model":
+        """A model on all devices."""
+        import clip_jax
+        from clip_jax.evaluation.embed import on_all_devices
 
-@dataclass(frozen=True)
+        with same_errors():
+            model = clip_jax.load(
+                source,
+                self.dtype,
+                activation=self.activation,
+                image_size=self.image_size,
+                tokenizer=self.tokenizer,
+            )
+        return on_all_devices(model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(Settings):
+    """What protocols on one data set take."""
+
+    model: str
+    """The model: an OpenAI name such as ViT-B/32, hf://org/name, a directory or file in the layout
+    of OpenAI, open_clip or Hugging Face, or the workdir of a train.py run."""
+    data: str
+    """What to evaluate on: wds:PATH, a data set in CLIP_benchmark's layout; one on the hub, such as
+    hf://clip-benchmark/wds_cifar10; scenes:; and for all but retrieval folder:PATH, one folder a
+    class, or tfds:NAME:SPLIT."""
+    output: str | None = None
+    """Write the result here, as CLIP_benchmark's JSON."""
+
+    def report(self, result: "Result") -> None:
+        """Print the result, and write it if asked."""
+        from clip_jax.evaluation.results import print_results, write_result
+
+        if jax.process_index() == 0:
+            print_results([result])
+            if self.output is not None:
+                write_result(result, Path(self.output))
+
+
+@dataclass(frozen=True, kw_only=True)
 class ZeroShot(Task):
-    """Zero-shot classification: acc1, acc5 and mean per class recall."""
+    """Zero-shot classification: acc1, acc5, mean per class recall; of several labels, mAP."""
+
+    classnames: str | None = None
+    """Class names in place of the data set's: a file of one a line, or JSON."""
+    templates: str | None = None
+    """Prompts in place of the data set's, with {c} for the class name: a file of one a line, or
+    JSON, also {class: [prompts]} with prompts as they stand."""
+    cache: bool = True
+    """Keep classifiers in ~/.cache/clip_jax and take them from there."""
+
+    def run(self) -> None:
+        from clip_jax.data.prompts import PromptFiles
+        from clip_jax.evaluation.run import run_zeroshot
+
+        prompts = PromptFiles(self.classnames, self.templates)
+        model = self.load(self.model)
+        self.report(run_zeroshot(model, self.model, self.data, prompts, self.cache)[0])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Retrieval(Task):
     """Image and text retrieval: recall at 1, 5 and 10 both ways."""
+
+    recall_at: tuple[int, ...] = ()
+    """Other ranks than 1, 5 and 10."""
+
+    def run(self) -> None:
+        from clip_jax.evaluation.run import run_retrieval
+
+        self.report(run_retrieval(self.load(self.model), self.model, self.data, self.recall_at)[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite(Settings):
+    """All data sets below some directories, by one or more models, with a report as a page."""
+
+    model: tuple[str, ...]
+    """The models, as for the other tasks."""
+    data: tuple[str, ...]
+    """Directories at or below which lie data sets in CLIP_benchmark's layout, or hf://org/name."""
+    output: str = "results"
+    """Directory of the results. What an earlier call left there is not evaluated again, unless the
+    model or the data changed."""
+    cache: bool = True
+    """Keep classifiers in ~/.cache/clip_jax and take them from there."""
+
+    def run(self) -> None:
+        from clip_jax.evaluation.suite import run_suite
+
+        run_suite(self.load, self.model, self.data, Path(self.output), self.cache)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedTask(Task):
+    """What protocols that fit classifiers to features take."""
+
+    space: Literal["features", "embeddings"] = "features"
+    """What is classified: a ViT's features before the projection to the space shared with texts,
+    or the embeddings after it. For a ResNet both are the same."""
+    cache: bool = True
+    """Keep features in ~/.cache/clip_jax and take them from there."""
+
+    def picture(self) -> Path | None:
+        """Where the plot goes: beside the output."""
+        return None if self.output is None else Path(self.output).with_suffix(".png")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe(FittedTask):
+    """Linear probe: logistic regression on features of the train split, its strength searched."""
+
+    seed: int = 0
+    """Which fifth of the training images is held out for the search."""
+
+    def run(self) -> None:
+        from clip_jax.evaluation.run_probes import run_probe
+
+        model = self.load(self.model)
+        how = (self.space, self.seed, self.cache, self.picture())
+        self.report(run_probe(model, self.model, self.data, *how))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewShot(FittedTask):
+    """Linear probes on few training images a class, beside zero-shot."""
+
+    shots: tuple[int, ...] = (1, 2, 4, 8, 16)
+    """How many images of each class."""
+    seeds: int = 3
+    """How often the images are drawn."""
+
+    def run(self) -> None:
+        from clip_jax.evaluation.run_probes import run_few_shot
+
+        model = self.load(self.model)
+        how = (self.space, self.shots, self.seeds, self.cache, self.picture())
+        self.report(run_few_shot(model, self.model, self.data, *how))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Robustness(Settings):
+    """Zero-shot accuracy under natural distribution shift: ImageNet against its variants."""
+
+    model: tuple[str, ...]
+    """The models, as for the other tasks."""
+    data: str
+    """The reference set, ImageNet."""
+    shifted: tuple[str, ...]
+    """Sets with the same or fewer classes, called the same: ImageNet-V2, -A, -R, -Sketch, ..."""
+    baseline: str | None = None
+    """Accuracies of other models, for effective robustness: a CSV with the columns model, dataset,
+    reference, shifted, or a JSON list of such objects. By default the models given, from three."""
+    output: str | None = None
+    """Write the results here, as a JSON list, and the plot beside it."""
+    cache: bool = True
+    """Keep classifiers in ~/.cache/clip_jax and take them from there."""
+
+    def run(self) -> None:
+        from clip_jax.evaluation.run_robustness import run_robustness
+
+        baseline, output = (None if p is None else Path(p) for p in (self.baseline, self.output))
+        how = (baseline, output, self.cache)
+        run_robustness(self.load, self.model, self.data, self.shifted, *how)
 
 
 Tasks = (
     Annotated[ZeroShot, tyro.conf.subcommand("zeroshot")]
     | Annotated[Retrieval, tyro.conf.subcommand("retrieval")]
+    | Annotated[Suite, tyro.conf.subcommand("suite")]
+    | Annotated[Probe, tyro.conf.subcommand("probe")]
+    | Annotated[FewShot, tyro.conf.subcommand("fewshot")]
+    | Annotated[Robustness, tyro.conf.subcommand("robustness")]
 )
 
 
@@ -56,26 +213,7 @@ def run(arguments: Sequence[str]) -> None:
     task = parse(Tasks, arguments, "eval.py")
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM ends an evaluation at once
     start_processes(task.processes)
-
-    import clip_jax
-    from clip_jax.evaluation.embed import on_all_devices
-    from clip_jax.evaluation.results import print_results, write_result
-    from clip_jax.evaluation.run import run_retrieval, run_zeroshot
-
-    protocol = run_zeroshot if isinstance(task, ZeroShot) else run_retrieval
-    with same_errors():
-        model = clip_jax.load(
-            task.model,
-            task.dtype,
-            activation=task.activation,
-            image_size=task.image_size,
-            tokenizer=task.tokenizer,
-        )
-    result, _ = protocol(on_all_devices(model), task.model, task.data)
-    if jax.process_index() == 0:
-        print_results([result])
-        if task.output is not None:
-            write_result(result, Path(task.output))
+    task.run()
 
 
 if __name__ == "__main__":

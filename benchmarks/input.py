@@ -207,15 +207,16 @@ class InMemory:
 
     def __init__(self, count: int):
         self._count, self._image = count, tiny_picture()
+        self.problems: dict[str, int] = {}
 
     def __len__(self) -> int:
         return self._count
 
     def __getitem__(self, index: int) -> Pair:
-        return Pair(str(index), self._image, self.caption(index))
+        return Pair(str(index), self._image, self.captions(index))
 
-    def caption(self, index: int) -> str:
-        return f"picture number {index % 1000}"
+    def captions(self, index: int) -> tuple[str, ...]:
+        return (f"picture number {index % 1000}",)
 
 
 def tiny_picture() -> bytes:
@@ -231,7 +232,7 @@ def write_tars(folder: Path, count: int) -> Path:
     for first in range(0, count, 100_000):
         with tarfile.open(folder / f"{first:07}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
             for number in range(first, min(first + 100_000, count)):
-                for name, content in (("jpg", image), ("txt", source.caption(number).encode())):
+                for name, content in (("jpg", image), ("txt", source.captions(number)[0].encode())):
                     member = tarfile.TarInfo(f"{number:07}.{name}")
                     member.size = len(content)
                     tar.addfile(member, io.BytesIO(content))

@@ -17,13 +17,13 @@ import html.entities
 import json
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from turns import take_turn
 
 PEER = Path(__file__).with_name("tokenizer_peer.py")
 LENGTH = 77
@@ -52,9 +52,9 @@ def main() -> None:
             "peer": [arguments.peer_python, str(PEER), folder],
             "ours": [sys.executable, __file__, "--turn", folder],
         }
-        results = []
+        seconds, results = ["--seconds", str(arguments.seconds)], []
         for turn, side in enumerate(TURNS):
-            results.append(take_turn(commands[side], arguments.seconds))
+            results.append(take_turn([*commands[side], *seconds]))
             if turn == 1:
                 check_ids(files, len(hostile))
                 (files / "hostile.json").write_text("[]")  # once is enough
@@ -68,7 +68,7 @@ def read_captions(spec: str) -> list[str]:
     if spec.endswith(".txt"):
         return Path(spec).read_text(encoding="utf-8").splitlines()
     pairs = WebDatasetPairs(spec.removeprefix("wds:"))
-    return [pairs.caption(i) for i in range(len(pairs))]
+    return [caption for i in range(len(pairs)) for caption in pairs.captions(i)]
 
 
 def hostile_texts(count: int) -> list[str]:
@@ -142,14 +142,6 @@ PARTS = [
         "a", "dog", "A PHOTO of", "42", "3.14", "&", "& ", "&c", "#", "!!!", "...", "_", "\x1b[1m"
     ),
 ]
-
-
-def take_turn(command: list[str], seconds: float) -> dict[str, float]:
-    """Run one side; it prints a JSON object on its last line."""
-    done = subprocess.run([*command, "--seconds", str(seconds)], capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def take_our_turn(files: Path, seconds: float) -> None:

@@ -12,12 +12,12 @@ import argparse
 import dataclasses
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+from turns import take_turn
 
 from clip_jax.commandline import load_recipe
 from clip_jax.training.config import TrainConfig
@@ -42,8 +42,9 @@ def main() -> None:
         write_inputs(config, files)
         ours = [sys.executable, __file__, "--turn", folder]
         peer = [arguments.peer_python, str(PEER), folder]
+        seconds = ["--seconds", str(arguments.seconds)]
         turns = [peer, ours, ours, peer]  # the peer first: it makes the weights
-        results = [take_turn(turn, arguments.seconds) for turn in turns]
+        results = [take_turn([*turn, *seconds]) for turn in turns]
     report(results, arguments.recipe, arguments.output)
 
 
@@ -55,7 +56,7 @@ def write_inputs(config: TrainConfig, files: Path) -> None:
     from clip_jax.training.loop import make_tokenizer
     from clip_jax.weights.open_clip import CONFIG, config_to_open_clip
 
-    source = open_pairs(config.data.train, config.model.image.image_size)
+    source = open_pairs(config.data.train, config.model.image.image_size, config.data.fields)
     tokenizer = make_tokenizer(config, source)
     text = dataclasses.replace(config.model.text, vocab_size=tokenizer.vocab_size)
     model = dataclasses.replace(config.model, text=text)
@@ -69,14 +70,6 @@ def write_inputs(config: TrainConfig, files: Path) -> None:
         images=np.stack([batch.images for batch in chosen]),
         tokens=np.stack([batch.tokens for batch in chosen]),
     )
-
-
-def take_turn(command: list[str], seconds: float) -> dict[str, float]:
-    """Run one side; it prints a JSON object on its last line."""
-    done = subprocess.run([*command, "--seconds", str(seconds)], capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def time_ours(files: Path, seconds: float) -> dict[str, float]:

@@ -73,18 +73,20 @@ class Model:
             )
         return self.tokenizer(texts, truncate)
 
-    def encode_image(self, images: Array | np.ndarray, normalize: bool = False) -> Array:
+    def encode_image(
+        self, images: Array | np.ndarray, normalize: bool = False, project: bool = True
+    ) -> Array:
         """Images [n, size, size, 3] -> [n, embed] float32, on request of unit length.
 
         float images are preprocessed as by `preprocess`; uint8 ones at the model's size are
-        standardised inside.
+        standardised inside. project=False: a ViT's features [n, width] before the projection.
         """
         size = self.config.image.image_size
         if images.ndim != 4 or images.shape[1:] != (size, size, 3):
             raise ValueError(f"images must be [n, {size}, {size}, 3], got {list(images.shape)}")
         if images.dtype != jnp.uint8 and not jnp.issubdtype(images.dtype, jnp.floating):
             raise ValueError(f"images must be uint8 pixels or preprocessed floats: {images.dtype}")
-        return self._encode_image(self.variables, images, normalize=normalize)
+        return self._encode_image(self.variables, images, normalize=normalize, project=project)
 
     def encode_text(self, tokens: Array | np.ndarray, normalize: bool = False) -> Array:
         """Token ids [n, up to context] -> [n, embed] float32, on request of unit length."""
@@ -95,17 +97,17 @@ class Model:
 
     @cached_property
     def _encode_image(self) -> Any:
-        return self._jit("encode_image")
+        return self._jit("encode_image", "normalize", "project")
 
     @cached_property
     def _encode_text(self) -> Any:
-        return self._jit("encode_text")
+        return self._jit("encode_text", "normalize")
 
-    def _jit(self, method: str) -> Any:
-        def encode(variables: Any, inputs: Array, normalize: bool) -> Any:
-            return self.apply(variables, inputs, normalize, method=method)
+    def _jit(self, method: str, *options: str) -> Any:
+        def encode(variables: Any, inputs: Array, **chosen: bool) -> Any:
+            return self.apply(variables, inputs, method=method, **chosen)
 
-        return jax.jit(encode, static_argnames="normalize")
+        return jax.jit(encode, static_argnames=options)
 
 
 def resize_of(config: CLIPConfig) -> Resize:

@@ -85,6 +85,19 @@ def write_classification(
     return root
 
 
+def write_multilabel(root: Path, rows: Sequence[Sequence[int]]) -> Path:
+    """A multilabel set in CLIP_benchmark's layout: picture `solid(i)` has labels rows[i]."""
+    write_classification(root, [], [f"class {i}" for i in range(len(rows[0]))])
+    members = []
+    for i, row in enumerate(rows):
+        file = io.BytesIO()
+        np.save(file, np.array(row))
+        members.append([(f"s{i:04}.png", encode(solid(i))), (f"s{i:04}.npy", file.getvalue())])
+    _write_split(root / "test", members, 1)
+    (root / "dataset_type.txt").write_text("multilabel\n")
+    return root
+
+
 def write_retrieval(root: Path, captions: Sequence[Sequence[str]], shards: int = 1) -> Path:
     """A retrieval set in CLIP_benchmark's layout: picture `solid(i)` has captions i."""
     members = [

@@ -27,6 +27,7 @@ from clip_jax.errors import InputError
 from clip_jax.parallel.mesh import MeshConfig, make_mesh
 from clip_jax.training.checkpoints import Checkpoints
 from clip_jax.training.config import TrainConfig
+from clip_jax.training.feed import BadCount
 from clip_jax.training.loop import Run, make_workdir
 
 ROOT = Path(__file__).parents[1]
@@ -118,7 +119,7 @@ def trained(folder):
         run.abstract(),
     )
     with contextlib.closing(Checkpoints(workdir, config.checkpoint)) as checkpoints:
-        checkpoints.save(config.steps, state, run.describe())
+        checkpoints.save(config.steps, state, run.describe(BadCount(mesh, {})))
     lines = [{"step": step, "loss": 1 / step, "logit_scale": 14.3} for step in (1, 2)]
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return workdir
@@ -126,7 +127,7 @@ def trained(folder):
 
 def train_tokenizer(config, source):
     """The vocabulary that a recipe's captions give."""
-    captions = [source.caption(index) for index in range(len(source))]
+    captions = [caption for index in range(len(source)) for caption in source.captions(index)]
     length = config.model.text.context_length
     return train_sentencepiece(captions, config.data.vocab_size, length)
 
@@ -210,6 +211,8 @@ def test_contradictions(refused, folder, tmp_path, arguments, message):
         ("wds:{}/pictures.tar", "most lack the caption"),
         ("wds:{}/tiny.py", "/tiny.py: not a readable, uncompressed tar"),
         ("wds:{}/wordless.tar", "hold no caption"),
+        ("csv:{}/tiny.py", "/tiny.py: no column 'filepath'"),
+        ("folder:{}/none", "/none: no such directory"),
     ],
 )
 def test_data_that_cannot_be_trained_on(refused, folder, tmp_path, data, message):
@@ -253,6 +256,18 @@ def test_a_workdir_with_another_recipe_s_checkpoint(refused, trained):
         (["zeroshot", "--model", "{}/run", "--data", "{}/found"], "evaluate it with eval.py retr"),
         (["retrieval", "--model", "{}/run", "--data", "{}/pets"], "evaluate it with eval.py zero"),
         (["retrieval", "--model", "{}/run", "--data", "{}/none"], "/none: no such data"),
+        (
+            ["retrieval", "--model", "{}/run", "--data", "{}/found", "--recall-at", "1", "4"],
+            "found: no recall@4 among 2 images and 3 captions; give numbers from 1 to 2",
+        ),
+        (
+            [
+                *("zeroshot", "--model", "{}/run", "--data", "{}/pets"),
+                *("--templates", "{}/pets/classnames.txt"),
+            ],
+            "/pets/classnames.txt: template 'cat' has no {c} for the class name",
+        ),
+        (["suite", "--model", "{}/run", "--data", "{}/run"], "/run: no data set at or below it"),
     ],
 )
 def test_evaluations_that_cannot_be(refused, trained, arguments, message):
@@ -292,6 +307,7 @@ def test_help_without_a_recipe(capsys):
     help_text = capsys.readouterr().out
     assert "zeroshot" in help_text
     assert "retrieval" in help_text
+    assert "suite" in help_text
 
 
 def test_overrides_reach_the_recipe():
@@ -305,6 +321,17 @@ def test_overrides_reach_the_recipe():
             default.model, text=dataclasses.replace(default.model.text, layers=7)
         ),
         mesh=dataclasses.replace(default.mesh, fsdp=2),
+    )
+
+
+def test_one_source_or_several():
+    default = load_recipe(DEMO, TrainConfig)
+    one = parse(TrainConfig, ["--data.train", "wds:a"], "train.py", default).data
+    assert one == dataclasses.replace(default.data, train="wds:a")
+    arguments = ["--data.train", "wds:a", "csv:b", "--data.weights", "1", "3"]
+    several = parse(TrainConfig, arguments, "train.py", default).data
+    assert several == dataclasses.replace(
+        default.data, train=("wds:a", "csv:b"), weights=(1.0, 3.0)
     )
 
 
@@ -348,6 +375,25 @@ def test_a_trained_model_is_evaluated_into_a_file(trained, tmp_path, capsys):
     }
     table = capsys.readouterr().out
     assert all(metric in table for metric in metrics)
+
+
+def test_prompts_of_one_s_own(trained, tmp_path):
+    output, names, own = (tmp_path / name for name in ("result.json", "names", "own.json"))
+    names.write_text("fox\ntree\nhouse")
+    own.write_text(json.dumps({"fox": ["a quick fox"], "tree": ["a tree"], "house": ["a", "b"]}))
+    arguments = ["--model", str(trained), "--data", f"{trained.parent}/pets", "--no-cache"]
+    arguments += ["--classnames", str(names), "--templates", str(own), "--output", str(output)]
+    assert in_process("eval.py", "zeroshot", *arguments) == 0
+    assert set(json.loads(output.read_text())["metrics"]) == {"acc1", "mean_per_class_recall"}
+
+
+def test_a_suite_of_two_sets(trained, tmp_path, capsys):
+    arguments = ["--model", str(trained), "--data", str(trained.parent), "--no-cache"]
+    assert in_process("eval.py", "suite", *arguments, "--output", str(tmp_path / "out")) == 0
+    assert (tmp_path / "out" / "report.html").read_text().startswith("<!doctype html>")
+    table = capsys.readouterr().out
+    assert "pets" in table
+    assert "found" in table
 
 
 def test_calling_a_finished_run_again_trains_nothing(trained):

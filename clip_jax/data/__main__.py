@@ -1,18 +1,49 @@
 """Tools for data: python -m clip_jax.data COMMAND SPEC; --help lists the commands."""
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from clip_jax.commandline import main, parse
+from clip_jax.data.fields import FieldNames
 
 PROGRAM = "python -m clip_jax.data"
 
-VOCABULARY_CAPTIONS = 10_000
-"""Captions that a vocabulary is trained on where none is named."""
+
+@dataclass(frozen=True)
+class Inspect:
+    """What is in a data set: sizes, captions, bad samples, and a picture of some of it."""
+
+    spec: tyro.conf.Positional[str]
+    """The data, as for --data.train."""
+    samples: int = 1000
+    """Pairs to look at, evenly spread."""
+    sheet: str = "inspect.png"
+    """Where the picture of some pairs with their captions is written."""
+    tokenizer: str | None = None
+    """Vocabulary to count captions in, as for --data.tokenizer; by default words are counted."""
+    context_length: int = 77
+    """Tokens that the model will take of a caption, start and end included."""
+    fields: FieldNames = field(default_factory=FieldNames)
+    """What the data calls its pictures and captions."""
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Write a data set as ArrayRecord files: random access without an index."""
+
+    spec: tyro.conf.Positional[str]
+    """The data, as for --data.train."""
+    out: tyro.conf.Positional[str]
+    """Folder for the files; read it as arrayrecord:FOLDER."""
+    pairs_per_file: int = 10_000
+    """Pairs in a file."""
+    fields: FieldNames = field(default_factory=FieldNames)
+    """What the data calls its pictures and captions."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +62,79 @@ class Bench:
     """Tokens of a caption, start and end included."""
     seconds: float = 10
     """How long stages and pipeline are each measured."""
+    fields: FieldNames = field(default_factory=FieldNames)
+    """What the data calls its pictures and captions."""
+
+
+Commands = (
+    Annotated[Inspect, tyro.conf.subcommand("inspect")]
+    | Annotated[Convert, tyro.conf.subcommand("convert")]
+    | Annotated[Bench, tyro.conf.subcommand("bench")]
+)
+
+IMAGE_SIZE = 224
+"""Of generated pictures."""
+VOCABULARY_CAPTIONS = 10_000
+"""Captions that bench trains a vocabulary on where none is named."""
+LONGEST = 4096
+"""Tokens up to which a caption's length is counted."""
 
 
 def run(arguments: Sequence[str]) -> None:
-    commands = Annotated[Bench, tyro.conf.subcommand("bench")] | Annotated[None, tyro.conf.Suppress]
-    run_bench(parse(commands, arguments, PROGRAM))
+    command = parse(Commands, arguments, PROGRAM)
+    if isinstance(command, Inspect):
+        run_inspect(command)
+    elif isinstance(command, Convert):
+        run_convert(command)
+    else:
+        run_bench(command)
+
+
+def run_inspect(command: Inspect) -> None:
+    from rich.console import Console
+
+    from clip_jax.data.inspect import draw_sheet, inspect_pairs, print_findings
+    from clip_jax.data.sources import open_pairs
+    from clip_jax.errors import InputError
+
+    if command.samples < 1:
+        raise InputError(f"samples must be at least 1, got {command.samples}")
+    if command.tokenizer is None:
+        measure, unit, longest = count_words(), "words", None
+    else:
+        measure, unit, longest = count_tokens(command.tokenizer), "tokens", command.context_length
+    source = open_pairs(command.spec, IMAGE_SIZE, command.fields)
+    findings = inspect_pairs(source, command.samples, measure)
+    console = Console(soft_wrap=True)
+    print_findings(findings, unit, longest, console)
+    draw_sheet(findings, Path(command.sheet))
+    console.print(f"{command.sheet}: {len(findings.examples)} of them, with their captions")
+
+
+def count_words() -> Callable[[str], int]:
+    """A function: the length of a caption in words."""
+    return lambda caption: len(caption.split())
+
+
+def count_tokens(vocabulary: str) -> Callable[[str], int]:
+    """A function: the length of a caption in tokens, start and end included."""
+    from clip_jax.data.vocabulary import open_tokenizer
+    from clip_jax.weights.hub import local_vocabulary
+
+    tokenizer = open_tokenizer(local_vocabulary(vocabulary), LONGEST)
+    return lambda caption: int(tokenizer(caption, truncate=True)[0].argmax()) + 1
+
+
+def run_convert(command: Convert) -> None:
+    from clip_jax.data.convert import convert
+    from clip_jax.data.sources import describe_problems, open_pairs
+
+    source = open_pairs(command.spec, IMAGE_SIZE, command.fields)
+    written, problems = convert(source, Path(command.out), command.pairs_per_file)
+    print(f"{command.out}: {written} pairs")
+    for left_out in (source.problems, problems):
+        if left_out:
+            print(describe_problems(left_out))
 
 
 def run_bench(command: Bench) -> None:
@@ -50,13 +149,13 @@ def run_bench(command: Bench) -> None:
     for name in ("image_size", "batch_size", "seconds"):
         if getattr(command, name) <= 0:
             raise InputError(f"{name} must be positive, got {getattr(command, name)}")
-    source = open_pairs(command.spec, command.image_size)
+    source = open_pairs(command.spec, command.image_size, command.fields)
     if command.tokenizer is not None:
         vocabulary = local_vocabulary(command.tokenizer)
         tokenizer = open_tokenizer(vocabulary, command.context_length)
     else:
         some = range(0, len(source), max(1, len(source) // VOCABULARY_CAPTIONS))
-        captions = (source.caption(i) for i in some)
+        captions = (caption for i in some for caption in source.captions(i))
         tokenizer = train_sentencepiece(captions, 8192, command.context_length)
     resize = Resize(command.image_size)
     print(describe(measure(source, tokenizer, resize, command.batch_size, command.seconds)))

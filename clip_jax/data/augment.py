@@ -1,6 +1,8 @@
 """What is left to chance in a training pair: the crop, and on request more."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +18,8 @@ class Augment:
     """Smallest area of the random square crop, as a share of the largest square."""
     flip: bool = False
     """Mirror half of the pictures; not for captions that tell left from right."""
+    which_caption: Literal["random", "first"] = "random"
+    """Which caption of a picture that has several."""
     prompt_share: float = 0.0
     """Share of captions that are made into prompts, for captions that are lists of tags: a random
     choice of the comma-separated parts, in random order, put into one of the templates."""
@@ -27,8 +31,10 @@ class Augment:
         pixels = random_crop(image, resize, self.min_crop_area, rng)
         return pixels[:, ::-1] if self.flip and rng.random() < 0.5 else pixels
 
-    def caption(self, caption: str, rng: np.random.Generator) -> str:
-        """-> the caption to train on."""
+    def caption(self, captions: Sequence[str], rng: np.random.Generator) -> str:
+        """The captions of a picture, at least one -> the text to train on."""
+        drawn = int(rng.integers(len(captions))) if self.which_caption == "random" else 0
+        caption = captions[drawn]
         if rng.random() >= self.prompt_share:
             return caption
         tags = caption.split(",")

@@ -114,7 +114,7 @@ def _prepare(
                 crops.append(crop_square(pixels, resize, min_area, rng))
         except UNREADABLE:
             continue
-        captions.append(pair.caption)
+        captions.append(pair.captions[0] if pair.captions else "")
     if crops:
         with clock.stage("tokenize", len(crops)):
             tokenizer(captions, truncate=True)

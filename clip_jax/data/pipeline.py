@@ -7,6 +7,7 @@ can be asked for directly: a run's position in its data is how many batches it h
 import contextlib
 import functools
 import itertools
+import logging
 from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -19,10 +20,13 @@ import PIL.Image
 from clip_jax.data.augment import Augment
 from clip_jax.data.bad import REASONS, BadSample
 from clip_jax.data.images import UNREADABLE, Resize, load_image
+from clip_jax.data.mixture import endless_order
 from clip_jax.data.samples import Image, ImageSource, Pair, PairSource
 from clip_jax.data.tokenizers import Tokenizer
 from clip_jax.data.workers import Batch, batches_ahead, make_workers
 from clip_jax.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 MAX_TRIES = 100
 """Pairs drawn for one place in a batch before all of them are taken to be bad."""
@@ -82,8 +86,7 @@ class Batches:
     @functools.cached_property
     def _places(self) -> "grain.MapDataset[tuple[np.ndarray, str, list[BadSample]]]":
         """What is at place 0, 1, ... of the run: batch 0 takes the first ones, and so on."""
-        order = grain.MapDataset.range(len(self.source)).seed(self.seed).shuffle().repeat()
-        return order.random_map(self._prepare)
+        return endless_order(self.source, self.seed).random_map(self._prepare)
 
     def fill(self, batch: Batch, number: int, start: int, stop: int) -> list[BadSample]:
         """Fill rows `start` to `stop` of batch number `number`; the bad samples drawn for them."""
@@ -117,9 +120,9 @@ class Batches:
             pair = self.source[index]
         except (OSError, ValueError) as error:
             raise BadSample("unreadable", f"sample {index}", error) from error
-        if not pair.caption.strip():
+        if not any(caption.strip() for caption in pair.captions):
             raise BadSample("no_caption", pair.key)
-        return self._crop(pair, rng), self.augment.caption(pair.caption, rng)
+        return self._crop(pair, rng), self.augment.caption(pair.captions, rng)
 
     def _crop(self, pair: Pair, rng: np.random.Generator) -> np.ndarray:
         if len(pair.image) == 0:
@@ -134,18 +137,26 @@ class Batches:
 
 def image_batches(
     source: ImageSource, resize: Resize, batch_size: int, process: int = 0, processes: int = 1
-) -> Iterator[np.ndarray]:
-    """Images in order, preprocessed for evaluation: uint8 [n, size, size, 3], n at most batch_size.
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Images in order, preprocessed for evaluation, and which of them could be read.
 
-    Of several processes, each has every `processes`-th batch, the first one batch number `process`.
+    Yields uint8 [n, size, size, 3] and bool [n], n at most batch_size; an unreadable image is
+    logged, and black. Of several processes, each has every `processes`-th batch, the first one
+    batch number `process`.
     """
+    black = np.zeros((resize.size, resize.size, 3), np.uint8)
 
-    def prepare(index: int, image: Image) -> np.ndarray:
+    def prepare(index: int, image: Image) -> tuple[np.ndarray, bool]:
         try:
-            return resize(load_image(image))
+            return resize(load_image(image)), True
         except UNREADABLE as error:
-            raise InputError(f"image {index} of the set is unreadable ({error})") from error
+            logger.warning("image %d of the set is unreadable (%s)", index, error)
+            return black, False
+
+    def stack(samples: list[tuple[np.ndarray, bool]]) -> tuple[np.ndarray, np.ndarray]:
+        pixels, readable = zip(*samples, strict=True)
+        return np.stack(pixels), np.array(readable)
 
     images = grain.MapDataset.source(source).map_with_index(prepare)
-    batches = images.batch(batch_size, batch_fn=np.stack)[process::processes]
+    batches = images.batch(batch_size, batch_fn=stack)[process::processes]
     return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))

@@ -8,26 +8,36 @@ import numpy as np
 Image = bytes | np.ndarray
 """An encoded picture (jpeg, png, webp) or uint8 RGB [height, width, 3]."""
 
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+"""Of files that are taken for pictures, preferred first."""
+
 
 @dataclass(frozen=True)
 class Pair:
-    """One image with its caption."""
+    """One image with its captions."""
 
     key: str
     """Where it comes from, for messages."""
     image: Image
-    caption: str
+    captions: tuple[str, ...]
+    """Without white space at the ends, none of them empty; () where the data holds none."""
 
 
 class PairSource(Protocol):
-    """Image-text pairs in random access; safe to read from several threads."""
+    """Image-text pairs in random access; safe to read from several threads.
+
+    A pair that cannot be read raises OSError or ValueError.
+    """
+
+    problems: dict[str, int]
+    """What was found unusable when the source was opened, and is not among its pairs, by reason."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Pair: ...
 
-    def caption(self, index: int) -> str:
-        """The caption of one pair, without touching its image."""
+    def captions(self, index: int) -> tuple[str, ...]:
+        """The captions of one pair, without touching its image."""
         ...
 
 
@@ -39,6 +49,26 @@ class ImageSource(Protocol):
     def __getitem__(self, index: int) -> Image: ...
 
 
+Templates = list[str] | dict[str, list[str]]
+"""Prompts with {c} in place of the class name; or prompts as they stand, of each class name."""
+
+
+def to_captions(value: object) -> tuple[str, ...]:
+    """What a field of some format holds -> captions: of a text, or of a sequence of texts.
+
+    Bytes are UTF-8; white space around a caption is cut, and what is empty or no text left out.
+    """
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", errors="replace")
+    if isinstance(value, str):
+        caption = value.strip()
+        return (caption,) if caption else ()
+    if isinstance(value, (list, tuple, np.ndarray)):
+        texts = [text for text in value if isinstance(text, (str, bytes))]
+        return tuple(caption for text in texts for caption in to_captions(text))
+    return ()
+
+
 @dataclass(frozen=True)
 class LabelledImages:
     """A classification set: images, a label each, and what the labels are called."""
@@ -46,10 +76,15 @@ class LabelledImages:
     name: str
     images: ImageSource
     labels: np.ndarray
-    """[images] int, index into classnames."""
+    """[images] int, index into classnames; of a multilabel set [images, classes] bool."""
     classnames: list[str]
-    templates: list[str]
-    """Prompts with {c} in place of the class name."""
+    templates: Templates
+    """The prompts by which the classes are told."""
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether an image has any number of labels, instead of one."""
+        return self.labels.ndim == 2
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,9 @@ TRAINING_PICTURES = 1_000_000
 HELD_OUT_PICTURES = 2_000
 CAPTIONED_PICTURES = 500
 
+SERIES = {"test": 2, "train": 3}
+"""Which random numbers the held-out pictures of a split are drawn from."""
+
 
 @dataclass(frozen=True)
 class Composition:
@@ -104,6 +107,7 @@ class TrainingScenes:
 
     def __init__(self, image_size: int):
         self._size = image_size
+        self.problems: dict[str, int] = {}
 
     def __len__(self) -> int:
         return TRAINING_PICTURES
@@ -111,11 +115,11 @@ class TrainingScenes:
     def __getitem__(self, index: int) -> Pair:
         rng = np.random.default_rng((1, index))
         composition, caption = self._choose(rng)
-        return Pair(f"scenes:{index}", draw(composition, self._size, rng), caption)
+        return Pair(f"scenes:{index}", draw(composition, self._size, rng), (caption,))
 
-    def caption(self, index: int) -> str:
+    def captions(self, index: int) -> tuple[str, ...]:
         """The caption alone."""
-        return self._choose(np.random.default_rng((1, index)))[1]
+        return (self._choose(np.random.default_rng((1, index)))[1],)
 
     def _choose(self, rng: np.random.Generator) -> tuple[Composition, str]:
         shown, _ = compositions()
@@ -127,26 +131,35 @@ class TrainingScenes:
 class HeldOutScenes:
     """Pictures of the held-out compositions, in turn."""
 
-    def __init__(self, image_size: int, count: int):
+    def __init__(self, image_size: int, count: int, series: int = 2):
         self._size = image_size
         self._count = count
+        self._series = series
 
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def identity(self) -> str:
+        """The same for the same pictures."""
+        return f"held-out scenes {self._series}: {self._count} of size {self._size}"
+
     def __getitem__(self, index: int) -> Image:
         _, held_out = compositions()
-        rng = np.random.default_rng((2, index))
+        rng = np.random.default_rng((self._series, index))
         return draw(held_out[index % len(held_out)], self._size, rng)
 
 
-def held_out_scenes(image_size: int) -> LabelledImages:
-    """Pictures of held-out compositions, to be told from all compositions."""
+def held_out_scenes(image_size: int, split: str = "test") -> LabelledImages:
+    """Pictures of held-out compositions, to be told from all compositions.
+
+    The split "train" has as many other pictures of them, for classifiers that are fitted.
+    """
     shown, held_out = compositions()
     labels = len(shown) + np.arange(HELD_OUT_PICTURES) % len(held_out)
     return LabelledImages(
         name="scenes",
-        images=HeldOutScenes(image_size, HELD_OUT_PICTURES),
+        images=HeldOutScenes(image_size, HELD_OUT_PICTURES, SERIES[split]),
         labels=labels,
         classnames=[composition.describe() for composition in shown + held_out],
         templates=list(TEMPLATES),

@@ -6,8 +6,7 @@ process reads its part of every batch; all of them get all embeddings.
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
 
 import jax
 import numpy as np
@@ -16,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from clip_jax.data.pipeline import image_batches
 from clip_jax.data.samples import ImageSource
+from clip_jax.errors import InputError
 from clip_jax.model import Model
 from clip_jax.parallel.mesh import (
     MeshConfig,
@@ -27,6 +27,12 @@ from clip_jax.parallel.mesh import (
 )
 from clip_jax.parallel.sharding import put_tree
 
+Encode = Callable[[jax.Array], jax.Array]
+"""A batch of pixels or token ids -> a row for each."""
+
+LENGTH_STEP = 4
+"""Lengths of texts are rounded up to multiples of this many tokens."""
+
 
 def on_all_devices(model: Model) -> Model:
     """The model with a copy of its parameters on every device of all processes."""
@@ -35,36 +41,80 @@ def on_all_devices(model: Model) -> Model:
     return dataclasses.replace(model, **put_tree(model.variables, shardings))
 
 
+def embed_readable(
+    model: Model,
+    images: ImageSource,
+    batch_size: int = 128,
+    on_batch: Callable[[int], None] = lambda done: None,
+    encode: Encode | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Unit embeddings of the images that can be read, in order, and the numbers of these images.
+
+    float32 [readable, embed] and int [readable]; an unreadable image is logged and left out.
+    batch_size: over all devices; it is rounded up to a multiple of their number. on_batch is called
+    with the number of images in each batch, as it is done. encode: what gives the rows, by default
+    the model's unit embeddings. Raises InputError if none can be read.
+    """
+    plan = Plan(len(images), batch_size, mesh_of(model.params))
+    process, processes = plan.share
+
+    def parts() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        batches = image_batches(images, model.resize, plan.part, process, processes)
+        for batch, (pixels, readable) in enumerate(batches):
+            first = (batch * processes + process) * plan.part
+            yield pixels, np.where(readable, first + np.arange(len(pixels)), -1)
+        size = model.config.image.image_size
+        yield np.zeros((0, size, size, 3), np.uint8), np.zeros(0, int)
+
+    encode = encode or partial(model.encode_image, normalize=True)
+    rows, numbers = plan.embed(encode, parts(), on_batch)
+    if len(numbers) == 0:
+        raise InputError(f"none of the {len(images)} images of the set is readable")
+    return rows, numbers
+
+
 def embed_images(
     model: Model,
     images: ImageSource,
     batch_size: int = 128,
     on_batch: Callable[[int], None] = lambda done: None,
 ) -> np.ndarray:
-    """Unit embeddings of all images in order: float32 [images, embed].
+    """Unit embeddings of all images in order: float32 [images, embed]; see embed_readable.
 
-    batch_size: over all devices; it is rounded up to a multiple of their number. on_batch is called
-    with the number of images in each batch, as it is done.
+    Raises InputError if one of them is unreadable.
     """
-    plan = Plan(len(images), batch_size, mesh_of(model.params))
-    parts = image_batches(images, model.resize, plan.part, *plan.share)
-    size = model.config.image.image_size
-    return plan.embed(model.encode_image, parts, np.zeros((0, size, size, 3), np.uint8), on_batch)
+    rows, numbers = embed_readable(model, images, batch_size, on_batch)
+    unread = np.setdiff1d(np.arange(len(images)), numbers)
+    if len(unread):
+        raise InputError(f"image {unread[0]} of the set is unreadable; mend it or leave it out")
+    return rows
 
 
 def embed_texts(model: Model, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
     """Unit embeddings of all texts in order: float32 [texts, embed]. Long ones are truncated.
 
-    The text tower runs at the longest text's length instead of the whole context.
+    Texts are batched by length, and each batch runs at the length of its longest text, rounded up
+    so that few lengths are compiled.
     """
-    tokens = model.tokenize(texts, truncate=True)
-    longest = int((tokens != 0).sum(axis=1).max())
-    tokens = tokens[:, : min(-(-longest // 8) * 8, tokens.shape[1])]
+    return embed_tokens(model, model.tokenize(texts, truncate=True), batch_size)
+
+
+def embed_tokens(model: Model, tokens: np.ndarray, batch_size: int = 256) -> np.ndarray:
+    """embed_texts of token ids: int32 [texts, context] -> float32 [texts, embed]."""
+    lengths = tokens.argmax(axis=1) + 1  # up to the end-of-text token, which the tower reads
+    order = np.argsort(lengths, kind="stable")
     plan = Plan(len(tokens), min(batch_size, len(tokens)), mesh_of(model.params))
     process, processes = plan.share
-    starts = range(process * plan.part, len(tokens), processes * plan.part)
-    parts = (tokens[start : start + plan.part] for start in starts)
-    return plan.embed(model.encode_text, parts, tokens[:0])
+
+    def parts() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for start in range(0, len(tokens), plan.part * processes):
+            batch = order[start : start + plan.part * processes]
+            length = -(-lengths[batch[-1]] // LENGTH_STEP) * LENGTH_STEP
+            own = batch[process * plan.part : (process + 1) * plan.part]
+            yield tokens[own, :length], own
+
+    rows, _ = plan.embed(partial(model.encode_text, normalize=True), parts())
+    return rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,33 +138,32 @@ class Plan:
 
     def embed(
         self,
-        encode: Callable[..., Any],
-        parts: Iterator[np.ndarray],
-        nothing: np.ndarray,
+        encode: Encode,
+        parts: Iterator[tuple[np.ndarray, np.ndarray]],
         on_batch: Callable[[int], None] = lambda done: None,
-    ) -> np.ndarray:
-        """Unit embeddings of all inputs, in order.
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What `encode` gives for the inputs, in order, and the numbers of these inputs.
 
-        parts: this process's part of each batch. Where the inputs end it is short, or missing and
-        `nothing` in its place. What fills it up does not count: each row goes with the number of
-        its input, or -1.
+        parts: this process's part of each batch, and the number of each of its rows among all
+        inputs, -1 for one that does not count. Where the inputs end, a part may be short or empty;
+        what fills the batch up does not count.
         """
-        process, processes = self.share
         everywhere = NamedSharding(self.mesh, P())
-        rows, numbers = [], []
-        for start in range(0, self.total, self.part * processes):
-            part = next(parts, nothing)
-            number = np.full(self.part, -1, np.int32)
-            number[: len(part)] = start + process * self.part + np.arange(len(part))
-            batch = put_batch({"inputs": pad_rows(part, self.part), "number": number}, self.mesh)
-            embedded = encode(batch["inputs"], normalize=True)
-            embedded, number = jax.device_get(
-                jax.device_put((embedded, batch["number"]), everywhere)
-            )
-            rows.append(embedded[number >= 0])
-            numbers.append(number[number >= 0])
-            on_batch(len(rows[-1]))
-        return np.concatenate(rows)[np.argsort(np.concatenate(numbers))]
+        batch_size = self.part * self.share[1]
+        embedded = np.zeros((self.total, 0), np.float32)
+        counts = np.zeros(self.total, bool)
+        for start, (part, number) in zip(range(0, self.total, batch_size), parts, strict=False):
+            number = np.pad(number, (0, self.part - len(part)), constant_values=-1)
+            inputs = {"inputs": pad_rows(part, self.part), "number": number.astype(np.int32)}
+            batch = put_batch(inputs, self.mesh)
+            rows = encode(batch["inputs"])
+            rows, number = jax.device_get(jax.device_put((rows, batch["number"]), everywhere))
+            if start == 0:
+                embedded = np.zeros((self.total, rows.shape[1]), np.float32)
+            embedded[number[number >= 0]] = rows[number >= 0]
+            counts[number[number >= 0]] = True
+            on_batch(min(batch_size, self.total - start))
+        return embedded if counts.all() else embedded[counts], np.flatnonzero(counts)
 
 
 def pad_rows(rows: np.ndarray, count: int) -> np.ndarray:

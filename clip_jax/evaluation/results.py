@@ -33,9 +33,16 @@ class Result:
 
 def write_result(result: Result, path: Path) -> None:
     """Write a result's JSON, creating the folder."""
+    write_file(path, result.to_json() + "\n")
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a file whole or not at all, creating the folder."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(result.to_json() + "\n")
+        part = path.with_name(f"{path.name}.part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
     except OSError as error:
         raise InputError(f"{path}: cannot write the result there ({error.strerror})") from None
 
@@ -54,6 +61,8 @@ def print_results(results: Sequence[Result]) -> None:
     for result in results:
         rows = {**result.metrics, **result.notes}
         for name, value in rows.items():
-            table.add_row(result.dataset, name, f"{value:.4f}")
+            table.add_row(
+                result.dataset, name, str(value) if isinstance(value, int) else f"{value:.4f}"
+            )
         table.add_section()
     Console().print(table)

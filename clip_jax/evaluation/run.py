@@ -8,38 +8,67 @@ import jax
 from rich.console import Console
 from rich.progress import Progress
 
+from clip_jax.data.prompts import OWN_PROMPTS, PromptFiles
+from clip_jax.data.samples import LabelledImages
 from clip_jax.data.sources import open_captioned, open_labelled
 from clip_jax.evaluation.results import Result, print_results, write_results
-from clip_jax.evaluation.retrieval import evaluate_retrieval
+from clip_jax.evaluation.retrieval import check_ranks, embed_pairs, retrieval_metrics
 from clip_jax.evaluation.similarity import (
     Example,
     caption_examples,
     class_examples,
     draw_similarity,
 )
-from clip_jax.evaluation.zeroshot import evaluate_zeroshot
+from clip_jax.evaluation.zeroshot import metrics_of, score_images
 from clip_jax.model import Model
 from clip_jax.parallel.processes import same_errors
 
 
-def run_zeroshot(model: Model, name: str, spec: str) -> tuple[Result, list[Example]]:
-    """Zero-shot classification of a data set; also some of its images with their class."""
+def run_zeroshot(
+    model: Model,
+    name: str,
+    spec: str,
+    prompts: PromptFiles = OWN_PROMPTS,
+    cache: bool = False,
+) -> tuple[Result, list[Example]]:
+    """Zero-shot classification of a data set; also some of its images with their class.
+
+    prompts: files of class names and templates in place of the set's own; cache: keep the
+    classifier on disk for the next time.
+    """
     with same_errors():
-        data = open_labelled(spec, model.config.image.image_size)
-    with _progress(data.name, len(data.images)) as on_batch:
-        metrics = evaluate_zeroshot(model, data, on_batch)
-    notes = {"chance": 1 / len(data.classnames)}
-    result = Result(data.name, "zeroshot_classification", metrics, model=name, notes=notes)
+        data = open_labelled(spec, model.config.image.image_size, prompts)
+    with progress(data.name, len(data.images)) as on_batch:
+        scores = score_images(model, data, on_batch, cache)
+    notes = {"chance": chance(data), **unread(len(data.images) - len(scores.images))}
+    task = "zeroshot_classification"
+    result = Result(data.name, task, metrics_of(scores), model=name, notes=notes)
     return result, class_examples(data)
 
 
-def run_retrieval(model: Model, name: str, spec: str) -> tuple[Result, list[Example]]:
-    """Retrieval in a data set; also some of its images with a caption."""
+def run_retrieval(
+    model: Model, name: str, spec: str, at: Sequence[int] = ()
+) -> tuple[Result, list[Example]]:
+    """Retrieval in a data set, recall at the ranks `at`; also some of its images with a caption."""
     with same_errors():
         data = open_captioned(spec, model.config.image.image_size)
-    with _progress(data.name, len(data.images)) as on_batch:
-        metrics = evaluate_retrieval(model, data, on_batch)
-    return Result(data.name, "zeroshot_retrieval", metrics, model=name), caption_examples(data)
+        check_ranks(data, at)
+    with progress(data.name, len(data.images)) as on_batch:
+        pairs = embed_pairs(model, data, on_batch)
+    notes = unread(len(data.images) - len(pairs.images))
+    metrics = retrieval_metrics(pairs, at)
+    result = Result(data.name, "zeroshot_retrieval", metrics, model=name, notes=notes)
+    return result, caption_examples(data)
+
+
+def chance(data: LabelledImages) -> float:
+    """What guessing gets: accuracy, or mean average precision of a multilabel set."""
+    return float(data.labels.mean()) if data.multilabel else 1 / len(data.classnames)
+
+
+def unread(count: int) -> dict[str, float]:
+    """The note on images that could not be read, which no metric counts."""
+    return {"unreadable images, left out": count} if count else {}
 
 
 def evaluate_all(
@@ -62,7 +91,7 @@ def evaluate_all(
 
 
 @contextmanager
-def _progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar over `total` images; yields the function that moves it on."""
     console = Console(stderr=True)
     silent = not console.is_terminal or jax.process_index() != 0

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 
 from clip_jax.data.images import load_image
+from clip_jax.data.prompts import class_prompts
 from clip_jax.data.samples import CaptionedImages, Image, LabelledImages
-from clip_jax.evaluation.embed import embed_images, embed_texts
+from clip_jax.evaluation.embed import embed_readable, embed_texts
 from clip_jax.model import Model
 
 EXAMPLES = 10
@@ -24,10 +25,11 @@ class Example:
 
 def class_examples(data: LabelledImages) -> list[Example]:
     """The first image of each of the first classes that occur."""
-    classes, first = np.unique(data.labels, return_index=True)
-    prompt = data.templates[0]
+    labels = data.labels.argmax(axis=1) if data.multilabel else data.labels
+    classes, first = np.unique(labels, return_index=True)
+    prompts = class_prompts(data.classnames, data.templates)
     return [
-        Example(data.images[int(index)], prompt.replace("{c}", data.classnames[label]))
+        Example(data.images[int(index)], prompts[label][0])
         for label, index in list(zip(classes, first, strict=True))[:EXAMPLES]
     ]
 
@@ -41,10 +43,12 @@ def caption_examples(data: CaptionedImages) -> list[Example]:
 def draw_similarity(model: Model, examples: list[Example], path: Path) -> None:
     """Write a PNG: images across, texts down, their cosine similarity in each cell.
 
-    All processes take part; the first one draws.
+    All processes take part; the first one draws. Unreadable images are left out.
     """
+    images = [example.image for example in examples]
+    image, readable = embed_readable(model, images, len(images))
+    examples = [examples[number] for number in readable]
     count, texts = len(examples), [example.text for example in examples]
-    image = embed_images(model, [example.image for example in examples], count)
     cosines = embed_texts(model, texts) @ image.T
     if jax.process_index() != 0:
         return

@@ -66,17 +66,19 @@ class CLIP(nn.Module):
         normalize: bool = False,
         train: bool = False,
         kept: Array | None = None,
+        project: bool = True,
     ) -> Array:
         """[B, size, size, 3] -> [B, embed_dim] float32.
 
         uint8 images are pixels and are standardised here, on the device; float images already are.
         train: a ResNet normalises by the batch's own statistics. kept: the patches that a ViT reads
-        of each image, [B, K] int (vit.draw_patches); by default all.
+        of each image, [B, K] int (vit.draw_patches); by default all. project: whether a ViT's
+        features [B, width] are projected; a ResNet's attention pooling always does.
         """
         if images.dtype == jnp.uint8:
             images = standardize(images, self.config.preprocess)
         resnet = isinstance(self.config.image, ResNetConfig)
-        features = self.image(images, train) if resnet else self.image(images, kept)
+        features = self.image(images, train) if resnet else self.image(images, kept, project)
         return finish(features, normalize)
 
     def encode_text(self, tokens: Array, normalize: bool = False) -> Array:

@@ -20,10 +20,11 @@ class ViT(nn.Module):
     compute: Compute
 
     @nn.compact
-    def __call__(self, images: Array, kept: Array | None = None) -> Array:
+    def __call__(self, images: Array, kept: Array | None = None, project: bool = True) -> Array:
         """Standardised images [B, size, size, 3] float -> [B, embed_dim] in the compute dtype.
 
         kept: the patches of each image that are read, [B, K] int (draw_patches); by default all.
+        project: on request, the features [B, width] before the linear projection.
         """
         c, dtype = self.config, jnp.dtype(self.compute.dtype)
         patch_values = c.patch_size * c.patch_size * 3
@@ -54,7 +55,8 @@ class ViT(nn.Module):
             compute=self.compute,
             name="transformer",
         )(x, read=jnp.zeros(len(x), jnp.int32))
-        return LayerNorm(name="norm_post")(x) @ projection.astype(dtype)
+        x = LayerNorm(name="norm_post")(x)
+        return x @ projection.astype(dtype) if project else x
 
 
 def draw_patches(key: Array, batch: int, config: ViTConfig) -> Array:

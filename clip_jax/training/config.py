@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from clip_jax.data.augment import Augment
+from clip_jax.data.fields import FieldNames
 from clip_jax.errors import InputError
 from clip_jax.models.config import CLIPConfig, Compute, ResNetConfig, check_config
 from clip_jax.parallel.mesh import MeshConfig
@@ -18,8 +19,13 @@ from clip_jax.training.optimizer import OptimizerConfig
 class DataConfig:
     """Where pairs come from and how they become batches."""
 
-    train: str = "scenes:"
-    """Pairs to train on: wds:PATH (a tar, a brace glob, a directory) or scenes: (generated)."""
+    train: str | tuple[str, ...] = "scenes:"
+    """Pairs to train on, from one or more sources: wds:PATH (tars), folder:, csv:, parquet:,
+    arrayrecord:PATH, tfds:NAME:SPLIT or scenes: (generated); see docs/data.md."""
+    weights: tuple[float, ...] = ()
+    """How often each of several sources is drawn from, in any unit; by default all are one set."""
+    fields: FieldNames = field(default_factory=FieldNames)
+    """What the data calls its pictures and captions."""
     tokenizer: str | None = None
     """SentencePiece .model, OpenAI's merges file, a directory with a vocabulary or hf://org/name;
     by default one is trained on the captions."""
@@ -79,7 +85,7 @@ class TrainConfig:
     """Pairs an update, over all devices and processes."""
     micro_batch: int | None = None
     """Pairs that a device embeds at once, if not its whole share of the batch: less memory for the
-    same update, at the price of one more forward pass."""
+    same update, at the price of one more forward pass. --dry-run finds the largest that fits."""
     seed: int = 0
     """Seed of initialisation, order and crops."""
     workdir: str = "runs/default"
@@ -139,6 +145,8 @@ def check_train_config(config: TrainConfig) -> None:
     for name, value in positive.items():
         if value < 1:
             raise InputError(f"{name} must be at least 1, got {value}")
+    if not config.data.train:
+        raise InputError("data.train names no source; give --data.train wds:PATH")
     optimizer, augment = config.optimizer, config.data.augment
     shares = {
         "optimizer.beta1": optimizer.beta1,

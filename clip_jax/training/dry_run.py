@@ -1,5 +1,8 @@
 """train.py --dry-run: what a recipe would need and cost on a machine, before it is rented."""
 
+import bisect
+import dataclasses
+import functools
 import math
 import os
 import pickle
@@ -29,7 +32,8 @@ COMPILE = "import sys; from clip_jax.training.footprint import answer; answer(sy
 def dry_run(config: TrainConfig) -> bool:
     """Compile the step for config.dry_run and print what it needs; whether that is there.
 
-    Raises InputError for a recipe or a machine that cannot be.
+    If not, the largest micro-batch with which it is there is looked for. Raises InputError for a
+    recipe or a machine that cannot be.
     """
     check_train_config(config)
     target = config.dry_run or HERE
@@ -40,6 +44,8 @@ def dry_run(config: TrainConfig) -> bool:
         chip, machine = wanted.chip, str(wanted)
     footprint = compile_apart(config, machine)
     report(config, footprint, machine, chip)
+    if not footprint.fits and micro_batches(config, footprint):
+        report_largest(config, footprint, machine)
     return footprint.fits
 
 
@@ -90,6 +96,40 @@ def wait(process: subprocess.Popen, title: str) -> None:
             time.sleep(0.1)
 
 
+# --- the largest micro-batch
+
+
+def micro_batches(config: TrainConfig, footprint: Footprint) -> list[int]:
+    """The sizes below what a device embeds at once, ascending; none for a ResNet's statistics."""
+    image, share = config.model.image, per_device(config, footprint)
+    if isinstance(image, ResNetConfig) and not image.frozen_statistics:
+        return []
+    return [size for size in range(1, config.micro_batch or share) if share % size == 0]
+
+
+def report_largest(config: TrainConfig, footprint: Footprint, machine: str) -> None:
+    """Print the largest micro-batch with which the step fits, if there is one.
+
+    The sizes are halved in number by each compilation: larger ones need more memory.
+    """
+    console = Console(highlight=False)
+    sizes = micro_batches(config, footprint)
+
+    @functools.cache
+    def compiled(size: int) -> Footprint:
+        smaller = dataclasses.replace(config, micro_batch=size)
+        found = compile_apart(smaller, f"{machine} with --micro-batch {size}")
+        fits = "fits" if found.fits else "does not fit"
+        console.print(f"--micro-batch {size} {fits}: {need(found)}", soft_wrap=True)
+        return found
+
+    fitting = bisect.bisect_left(sizes, True, key=lambda size: not compiled(size).fits)
+    if fitting == 0:
+        console.print("no --micro-batch fits: the rest of the step is too large")
+    else:
+        console.print(f"the largest that fits: [bold]--micro-batch {sizes[fitting - 1]}[/]")
+
+
 # --- the report
 
 
@@ -109,11 +149,15 @@ def report(config: TrainConfig, footprint: Footprint, machine: str, chip: Chip |
 
 def verdict(config: TrainConfig, footprint: Footprint, machine: str) -> str:
     """One line: whether the step fits, and if not what to change."""
-    memory = f"{size_text(footprint.needed)} of {size_text(footprint.memory)} a device"
     if footprint.fits:
-        return f"[bold green]fits[/] {machine}: needs {memory}"
+        return f"[bold green]fits[/] {machine}: {need(footprint)}"
     levers = ", ".join(options(config, footprint))
-    return f"[bold red]does not fit[/] {machine}: needs {memory}; try {levers}"
+    return f"[bold red]does not fit[/] {machine}: {need(footprint)}; try {levers}"
+
+
+def need(footprint: Footprint) -> str:
+    """ "needs 10.00 GiB of 16.00 GiB a device"."""
+    return f"needs {size_text(footprint.needed)} of {size_text(footprint.memory)} a device"
 
 
 def options(config: TrainConfig, footprint: Footprint) -> list[str]:
@@ -121,12 +165,9 @@ def options(config: TrainConfig, footprint: Footprint) -> list[str]:
     found = []
     if config.compute.remat != "full":
         found.append("--compute.remat full")
-    image, mesh = config.model.image, footprint.mesh
-    share = per_device(config, footprint)
-    batch_statistics = isinstance(image, ResNetConfig) and not image.frozen_statistics
-    if not batch_statistics and (config.micro_batch or share) > 1:
-        half = (config.micro_batch or share) // 2
-        found.append(f"--micro-batch {max(n for n in range(1, half + 1) if share % n == 0)}")
+    mesh = footprint.mesh
+    if micro_batches(config, footprint):
+        found.append("a --micro-batch (below)")
     if mesh["data"] > 1:
         factor = min(n for n in range(2, mesh["data"] + 1) if mesh["data"] % n == 0)
         found.append(f"--mesh.fsdp {mesh['fsdp'] * factor}")

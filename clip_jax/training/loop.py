@@ -17,7 +17,12 @@ from jax.sharding import Mesh
 
 from clip_jax.data.pipeline import Batches
 from clip_jax.data.samples import PairSource
-from clip_jax.data.sources import open_captioned, open_labelled, open_pairs
+from clip_jax.data.sources import (
+    describe_problems,
+    open_captioned,
+    open_labelled,
+    open_pairs,
+)
 from clip_jax.data.tokenizers import Tokenizer, train_sentencepiece
 from clip_jax.data.vocabulary import open_tokenizer
 from clip_jax.data.workers import Batch
@@ -54,9 +59,16 @@ def train(config: TrainConfig) -> Model:
         check_train_config(config)
         mesh = make_mesh(config.mesh)
         check_batch(config, mesh)
-        source = open_pairs(config.data.train, config.model.image.image_size)
+        source = open_pairs(
+            config.data.train,
+            config.model.image.image_size,
+            config.data.fields,
+            config.data.weights,
+        )
         check_evaluation(config)
     check_processes_agree(config, source)
+    if source.problems and jax.process_index() == 0:
+        print(describe_problems(source.problems))
     workdir = make_workdir(config.workdir)
     with contextlib.closing(Checkpoints(workdir, config.checkpoint)) as checkpoints:
         start, bad = checkpoints.latest() or 0, {}
@@ -70,7 +82,8 @@ def train(config: TrainConfig) -> Model:
         else:
             run, state = begin(config, mesh, workdir, source)
         if start < config.steps:
-            state = run.loop(start, state, checkpoints, bad)
+            with explain_memory():
+                state = run.loop(start, state, checkpoints, bad)
     module = run.module
     model = Model(module.config, state.params, state.batch_stats, run.tokenizer, module.compute)
     metrics, evaluation = workdir / "metrics.jsonl", config.evaluation
@@ -159,6 +172,20 @@ class Run:
                 if stop:
                     raise KeyboardInterrupt
         return state
+
+
+@contextlib.contextmanager
+def explain_memory() -> Iterator[None]:
+    """A device that runs out of memory says what to do."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise InputError(
+            "the step does not fit the memory of the devices; the same command with --dry-run here "
+            "says what takes it and which micro-batch fits"
+        ) from error
 
 
 def check_batch(config: TrainConfig, mesh: Mesh) -> None:
@@ -299,13 +326,14 @@ def make_tokenizer(
     length = config.model.text.context_length
     if config.data.tokenizer is not None:
         return open_tokenizer(local_vocabulary(config.data.tokenizer), length)
-    captions = (source.caption(i) for i in spread(len(source), VOCABULARY_CAPTIONS))
+    chosen = spread(len(source), VOCABULARY_CAPTIONS)
+    captions = (caption for i in chosen for caption in source.captions(i))
     return train_sentencepiece(captions, config.data.vocab_size, length)
 
 
 def fingerprint(source: PairSource) -> str:
     """Tells one training set from another: their number of pairs and a hash of some captions."""
-    captions = "\n".join(source.caption(i) for i in spread(len(source), 64))
+    captions = "\n".join("\n".join(source.captions(i)) for i in spread(len(source), 64))
     digest = hashlib.sha256(captions.encode("utf-8", errors="replace")).hexdigest()
     return f"{len(source)} pairs, {digest[:12]}"
 

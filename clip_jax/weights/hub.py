@@ -10,21 +10,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,  # the base of all errors of the HTTP library that huggingface_hub is built on
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from huggingface_hub.utils import validate_repo_id
 
 from clip_jax.data.tokenizers import SENTENCEPIECE
 from clip_jax.data.vocabulary import BPE_FILES
 from clip_jax.errors import InputError
+from clip_jax.hub import HUB_ERRORS, explain, parse_name
 from clip_jax.weights import huggingface, open_clip
 
 OPENAI_REPOSITORIES = {
@@ -53,9 +43,6 @@ CONFIGS = (*WEIGHTS, huggingface.PREPROCESSOR, huggingface.PROCESSOR)
 
 VOCABULARY = (*BPE_FILES, SENTENCEPIECE)
 """The files of a vocabulary, of which all there are are needed; so too any other *.model."""
-
-HUB_ERRORS = (HTTPError, OSError, RuntimeError, json.JSONDecodeError)
-"""What huggingface_hub raises for reasons outside of it; RuntimeError comes from Xet transfers."""
 
 
 def fetch(source: str) -> Path:
@@ -119,13 +106,13 @@ def _weight_files(names: set[str], file: str) -> list[str]:
 
 def _fetch(source: str, choose: Callable[[Iterable[str]], list[str]], unfit: str) -> Path:
     """The directory of the files that are chosen; unfit: what to say if none is."""
-    repository, revision = _parse(source)
+    repository, revision = parse_name(source)
     try:
         names = _list_files(repository, revision)
     except HUB_ERRORS as error:
         directory = _cached_snapshot(repository, revision)
         if directory is None or not choose(_names(directory)):
-            raise InputError(f"{source}: {_explain(error, repository)}") from None
+            raise InputError(f"{source}: {explain(error, repository)}") from None
         return directory
     chosen = choose(names)
     if not chosen:
@@ -133,23 +120,7 @@ def _fetch(source: str, choose: Callable[[Iterable[str]], list[str]], unfit: str
     try:
         return _download(source, repository, revision, chosen)
     except HUB_ERRORS as error:
-        raise InputError(f"{source}: {_explain(error, repository)}") from None
-
-
-def _parse(source: str) -> tuple[str, str]:
-    """hf://org/name@revision -> ("org/name", revision); the revision is "main" unless given."""
-    # As in git, no revision has two dots in a row; it is also a path inside the cache.
-    pattern = r"hf://([\w.-]+/[\w.-]+)(?:@((?!.*\.\.)\w[\w./+-]*))?"
-    match = re.fullmatch(pattern, source, re.ASCII)
-    try:
-        validate_repo_id(match[1] if match else "")
-    except HFValidationError:
-        match = None
-    if match is None:
-        raise InputError(
-            f"{source!r}: not the name of a model; write hf://org/name or hf://org/name@revision"
-        )
-    return match[1], match[2] or "main"
+        raise InputError(f"{source}: {explain(error, repository)}") from None
 
 
 def _list_files(repository: str, revision: str) -> list[str]:
@@ -192,38 +163,3 @@ def _check_config(source: str, file: Path) -> None:
         kind = None
     if kind != "clip":
         raise InputError(f"{source}: not a CLIP; its config.json has model_type {kind!r}")
-
-
-def _explain(error: BaseException, repository: str) -> str:
-    """What went wrong and what to do, in one line."""
-    hub = constants.ENDPOINT
-    login = "log in with `hf auth login` or set HF_TOKEN"
-    elsewhere = (
-        f"download it on another machine (`hf download {repository} --local-dir DIRECTORY`) "
-        "and give the directory"
-    )
-    reason = next(iter(str(error).splitlines()), type(error).__name__)
-    match error:
-        case LocalEntryNotFoundError(__cause__=BaseException() as cause):
-            return _explain(cause, repository)
-        case OfflineModeIsEnabled():
-            return f"not in the cache, and HF_HUB_OFFLINE is set; unset it, or {elsewhere}"
-        case GatedRepoError():
-            return f"access is given on request; ask for it at {hub}/{repository}, then {login}"
-        case RevisionNotFoundError():
-            return "the repository has no such revision; give a branch, a tag or a commit hash"
-        case RepositoryNotFoundError():
-            return f"no such repository at {hub}, or a private one; check the name, or {login}"
-        case HfHubHTTPError(response=response) if response.status_code in (401, 403):
-            return f"{hub} refuses access ({response.status_code}); {login}"
-        case HfHubHTTPError(response=response):
-            return f"{hub} answers with error {response.status_code}; try later, or {elsewhere}"
-        case HTTPError():
-            return f"not in the cache, and {hub} cannot be reached ({reason}); {elsewhere}"
-        case json.JSONDecodeError():
-            return f"{hub} does not answer as a hub does; check the network and HF_ENDPOINT"
-        case _:
-            cache = constants.HF_HUB_CACHE
-            return (
-                f"the download to {cache} failed ({reason}); check disk and network and try again"
-            )

@@ -28,10 +28,10 @@ class Slow:
 
     def __getitem__(self, index):
         time.sleep(0.01 * (self._stage == "read"))
-        return Pair(str(index), b"" if index % 4 == 0 else self.image, "a picture")
+        return Pair(str(index), b"" if index % 4 == 0 else self.image, ("a picture",))
 
-    def caption(self, index):
-        return "a picture"
+    def captions(self, index):
+        return ("a picture",)
 
     def __call__(self, texts, truncate=False):
         time.sleep(0.01 * len(texts) * (self._stage == "tokenize"))

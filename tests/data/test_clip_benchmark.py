@@ -1,13 +1,32 @@
 """CLIP_benchmark's layout: what its files say, and what each kind of broken set gets."""
 
-import pytest
-from shards import encode, solid, write_classification, write_retrieval, write_tar
+import io
 
+import numpy as np
+import pytest
+from shards import (
+    encode,
+    solid,
+    write_classification,
+    write_multilabel,
+    write_retrieval,
+    write_tar,
+)
+
+from clip_jax.data import clip_benchmark
 from clip_jax.data.clip_benchmark import open_classification, open_retrieval
+from clip_jax.data.prompts import PromptFiles
 from clip_jax.errors import InputError
 
 LABELS = [2, 0, 1, 1, 0]
 CAPTIONS = [["one"], ["two", "zwei", "deux"], ["three", "drei"]]
+
+
+def np_bytes(array):
+    """An array as a .npy file."""
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
 
 
 def refusal(call, root):
@@ -56,6 +75,60 @@ def test_retrieval(pictures):
     assert [data.images[i] for i in range(len(data.images))] == [
         encode(solid(i)) for i in range(len(CAPTIONS))
     ]
+
+
+ROWS = [[0, 1, 1], [1, 0, 0], [0, 0, 0]]
+
+
+def test_multilabel(tmp_path):
+    data = open_classification(str(write_multilabel(tmp_path / "voc", ROWS)))
+    assert data.multilabel
+    assert data.labels.dtype == bool
+    assert data.labels.tolist() == ROWS
+    assert [data.images[i] for i in range(3)] == [encode(solid(i)) for i in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"0 1 1", ": the .npy file is damaged"),
+        (b"", ": the .npy file is damaged"),
+        (np_bytes(np.array([{}])), ": the .npy file is damaged"),
+        (np_bytes(np.zeros(2, int)), "one for each class, got int64 [2]"),
+        (np_bytes(np.array([0, 1, 2])), ": labels must be 3 values 0 or 1"),
+    ],
+)
+def test_unfit_rows_of_labels_are_refused(tmp_path, content, message):
+    root = write_multilabel(tmp_path / "voc", ROWS)
+    write_tar(root / "test/0.tar", [("x.png", encode(solid(0))), ("x.npy", content)])
+    assert message in refusal(open_classification, root)
+
+
+def test_files_stand_in_for_what_the_set_lacks(pets, tmp_path):
+    (pets / "classnames.txt").unlink()
+    (pets / "zeroshot_classification_templates.txt").unlink()
+    (tmp_path / "names.txt").write_text("Katze\nHund\nBaum\n")
+    (tmp_path / "prompts.json").write_text('["ein Bild: {c}"]')
+    files = PromptFiles(str(tmp_path / "names.txt"), str(tmp_path / "prompts.json"))
+    data = open_classification(str(pets), files)
+    assert data.classnames == ["Katze", "Hund", "Baum"]
+    assert data.templates == ["ein Bild: {c}"]
+    (tmp_path / "names.txt").write_text("Katze\nHund")
+    with pytest.raises(InputError, match=r"label b'2' is not .* \(0 to 1\)"):
+        open_classification(str(pets), files)
+
+
+def test_sets_on_the_hub(pets, monkeypatch):
+    monkeypatch.setattr(clip_benchmark, "local_dataset", {"hf://org/wds_pets@v1": pets}.get)
+    data = open_classification("hf://org/wds_pets@v1")
+    assert (data.name, data.labels.tolist()) == ("wds_pets", LABELS)
+
+
+def test_unknown_types_are_refused(pets):
+    (pets / "dataset_type.txt").write_text("captioning")
+    assert refusal(open_classification, pets) == (
+        "/dataset_type.txt: holds 'captioning'; known are classification, multilabel, retrieval"
+    )
 
 
 def test_the_type_may_be_told_in_any_way(pets, pictures):
@@ -112,6 +185,15 @@ def test_a_number_of_shards_is_needed(pets, count):
 def test_missing_shards_are_named(pets):
     (pets / "test" / "nshards.txt").write_text("3")
     assert refusal(open_classification, pets) == "/test/2.tar: no such file"
+
+
+def test_damaged_shards_are_errors(pets):
+    shard = pets / "test" / "1.tar"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:2000])
+    assert refusal(open_classification, pets).startswith("/test/1.tar: the tar is cut off")
+    shard.write_bytes(b"no tar")
+    assert refusal(open_classification, pets).startswith("/test/1.tar: not a readable")
 
 
 def test_templates_must_have_a_place_for_the_class(tmp_path):

@@ -40,10 +40,10 @@ class Photographs:
 
     def __getitem__(self, index):
         content = b"not an image" if index in self._broken else self._content
-        return Pair(f"photographs:{index}", content, str(index))
+        return Pair(f"photographs:{index}", content, (str(index),))
 
-    def caption(self, index):
-        return str(index)
+    def captions(self, index):
+        return (str(index),)
 
 
 def batches(source, batch_size=4, **options):
@@ -174,7 +174,7 @@ class Dirty(Photographs):
             raise what
         if isinstance(what, bytes):
             return replace(pair, image=what)
-        return pair if what is None else replace(pair, caption=what)
+        return pair if what is None else replace(pair, captions=(what,))
 
 
 def dirty(**options):
@@ -247,6 +247,15 @@ def test_few_batches_wait_to_be_used():
     iterator.close()
 
 
+def test_pairs_without_any_caption_end_the_search_and_are_named():
+    class Wordless(Photographs):
+        def __getitem__(self, index):
+            return replace(super().__getitem__(index), captions=())
+
+    with pytest.raises(InputError, match=r"first photographs:\d: no_caption"):
+        take(1, batches(Wordless(4)).start_at(0))
+
+
 def test_flipping_mirrors_half_of_the_crops():
     source = Photographs(40)
     plain, order = take(20, batches(source).start_at(0))
@@ -265,7 +274,7 @@ def test_tags_are_sampled_into_batches():
 
     class Tags(Photographs):
         def __getitem__(self, index):
-            return replace(super().__getitem__(index), caption=f"{index},{index + 50}")
+            return replace(super().__getitem__(index), captions=(f"{index},{index + 50}",))
 
     class FirstTag(NumberTokenizer):
         def __call__(self, texts, truncate=False):
@@ -281,8 +290,9 @@ def test_tags_are_sampled_into_batches():
 def test_evaluation_images_come_once_in_order():
     images = [encode(solid(number)) for number in range(11)]
     parts = list(image_batches(images, Resize(8), 4))
-    assert [part.shape for part in parts] == [(4, 8, 8, 3), (4, 8, 8, 3), (3, 8, 8, 3)]
-    assert [number_of(image) for part in parts for image in part] == list(range(11))
+    assert [part.shape for part, _ in parts] == [(4, 8, 8, 3), (4, 8, 8, 3), (3, 8, 8, 3)]
+    assert [number_of(image) for part, _ in parts for image in part] == list(range(11))
+    assert all(readable.all() and len(readable) == len(part) for part, readable in parts)
 
 
 @pytest.mark.parametrize(
@@ -293,14 +303,14 @@ def test_processes_take_turns_at_evaluation_images(count, numbers):
     images = [encode(solid(number)) for number in range(count)]
     for process, expected in enumerate(numbers):
         parts = image_batches(images, Resize(8), 4, process, processes=2)
-        assert [number_of(image) for part in parts for image in part] == expected
+        assert [number_of(image) for part, _ in parts for image in part] == expected
 
 
 @pytest.mark.parametrize("mode", ["shortest", "squash", "longest"])
 def test_evaluation_images_are_resized_as_told(mode):
     images = [encode(smooth(size), "jpeg") for size in ((40, 30), (10, 50))]
     resize = Resize(8, "bilinear", mode, fill=99)
-    (batch,) = image_batches(images, resize, 4)
+    ((batch, _),) = image_batches(images, resize, 4)
     np.testing.assert_array_equal(batch, [resize(load_image(image)) for image in images])
 
 
@@ -313,15 +323,14 @@ def test_training_crops_are_interpolated_as_told():
     assert 0 < np.abs(pixels.astype(float) - cubic).mean() < 10
 
 
-def test_an_elongated_evaluation_image_is_numbered():
-    images = [encode(solid(0, (60_000, 1)))]
-    with pytest.raises(
-        InputError, match=r"image 0 of the set is unreadable .*60000 x 1 .*elongated"
-    ):
-        list(image_batches(images, Resize(224), 4))
-
-
-def test_an_unreadable_evaluation_image_is_numbered():
-    images = [encode(solid(0)), b"not an image"]
-    with pytest.raises(InputError, match="image 1 of the set is unreadable"):
-        list(image_batches(images, Resize(8), 4))
+def test_unreadable_evaluation_images_are_marked_and_logged(caplog):
+    long, jpeg = encode(solid(5, (60_000, 1))), encode(smooth((40, 30)), "jpeg")
+    images = [encode(solid(0)), b"not an image", long, jpeg[: len(jpeg) // 2], encode(solid(4))]
+    (first, second) = image_batches(images, Resize(224), 3)
+    assert [*first[1], *second[1]] == [True, False, False, False, True]
+    assert not first[0][1:].any()
+    assert number_of(second[0][1]) == 4
+    messages = sorted(record.getMessage() for record in caplog.records)
+    for number, message in zip((1, 2, 3), messages, strict=True):
+        assert message.startswith(f"image {number} of the set is unreadable (")
+    assert "60000 x 1 is too elongated" in messages[1]

@@ -75,7 +75,7 @@ def test_training_pictures_show_their_captions():
         pair = source[index]
         assert pair.image.shape == (SIZE, SIZE, 3)
         assert pair.image.dtype == np.uint8
-        assert_shows(pair.image, pair.caption)
+        assert_shows(pair.image, *pair.captions)
 
 
 def test_held_out_pictures_show_their_class():
@@ -113,7 +113,7 @@ def test_pictures_depend_on_their_number_alone():
     one, other = scenes.TrainingScenes(32), scenes.TrainingScenes(32)
     for index in (7, 3, 7, 999_999):
         np.testing.assert_array_equal(one[index].image, other[index].image)
-        assert one[index].caption == other[index].caption == other.caption(index)
+        assert one[index].captions == other[index].captions == other.captions(index)
     assert len({one[index].image.tobytes() for index in range(100)}) == 100
     held_out = scenes.held_out_scenes(32).images
     again = scenes.held_out_scenes(32).images
@@ -124,7 +124,7 @@ def test_pictures_depend_on_their_number_alone():
 
 def training_meanings(count):
     source = scenes.TrainingScenes(SIZE)
-    return [meaning(source.caption(index)) for index in range(count)]
+    return [meaning(*source.captions(index)) for index in range(count)]
 
 
 def test_held_out_compositions_are_never_told_in_training():
@@ -144,7 +144,7 @@ def test_every_object_and_relation_is_told_in_training():
     objects = {(colour, shape) for colour in scenes.COLOURS for shape in scenes.SHAPES}
     assert {first for first, _, _ in told} == objects
     assert {second for _, _, second in told} == objects
-    captions = [scenes.TrainingScenes(SIZE).caption(index) for index in range(500)]
+    captions = [scenes.TrainingScenes(SIZE).captions(index)[0] for index in range(500)]
     assert {read(caption)[1] for caption in captions} == set(PLACES)
 
 
@@ -167,7 +167,7 @@ def test_classes_are_all_compositions_once():
 
 
 def test_training_captions_are_worded_in_every_way():
-    captions = [scenes.TrainingScenes(SIZE).caption(index) for index in range(500)]
+    captions = [scenes.TrainingScenes(SIZE).captions(index)[0] for index in range(500)]
     told = rf"a \w+ \w+ ({'|'.join(PLACES)}) a \w+ \w+"
     for template in scenes.TEMPLATES:
         before, after = map(re.escape, template.split("{c}"))

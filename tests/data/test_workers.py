@@ -24,7 +24,7 @@ def batches(tmp_path_factory):
         members.append((f"{number:03}.png", encode(solid(number))[: 40 if number == 7 else None]))
         members.append((f"{number:03}.txt", f"number {number}".encode()))
     source = WebDatasetPairs(str(write_tar(tmp_path_factory.mktemp("pairs") / "a.tar", members)))
-    tokenizer = train_sentencepiece((source.caption(i) for i in range(50)), 60, 12)
+    tokenizer = train_sentencepiece((source.captions(i)[0] for i in range(50)), 60, 12)
     return Batches(source, tokenizer, Resize(8), batch_size=40, seed=0)
 
 

@@ -7,7 +7,14 @@ import pytest
 from shards import encode, smooth, solid
 
 from clip_jax.data.images import load_image
-from clip_jax.evaluation.embed import embed_images, embed_texts, on_all_devices, pad_rows
+from clip_jax.errors import InputError
+from clip_jax.evaluation.embed import (
+    embed_images,
+    embed_readable,
+    embed_texts,
+    on_all_devices,
+    pad_rows,
+)
 from clip_jax.parallel.mesh import MeshConfig, make_mesh, mesh_of
 from clip_jax.parallel.sharding import put_tree, tree_shardings
 
@@ -78,6 +85,22 @@ def test_eight_devices_embed_as_one(model, one_by_one, batch_size):
     np.testing.assert_allclose(texts, embed_texts(model, TEXTS), atol=CLOSE)
 
 
+@pytest.mark.parametrize("devices", [1, 8])
+def test_unreadable_images_are_left_out(model, one_by_one, devices):
+    images, done = pictures(), []
+    for number in (0, 5, 9):
+        images.insert(number, b"not an image")
+    model = on_all_devices(model) if devices == 8 else model
+    rows, numbers = embed_readable(model, images, 4, done.append)
+    assert numbers.tolist() == [1, 2, 3, 4, 6, 7, 8, 10, 11, 12]
+    np.testing.assert_allclose(rows, one_by_one, atol=CLOSE)
+    assert sum(done) == 13
+    with pytest.raises(InputError, match="image 0 of the set is unreadable"):
+        embed_images(model, images)
+    with pytest.raises(InputError, match="none of the 2 images of the set is readable"):
+        embed_readable(model, [b"", b"not an image"])
+
+
 def test_parameters_that_are_split_embed_as_whole_ones(model, one_by_one):
     variables, mesh = model.variables, make_mesh(MeshConfig(2, 2, 2))
     split = dataclasses.replace(model, **put_tree(variables, tree_shardings(variables, mesh)))
@@ -94,8 +117,11 @@ def test_short_texts_run_at_a_short_length(model, monkeypatch):
 
     monkeypatch.setattr(type(model), "encode_text", lambda self, *a, **k: spy(*a, **k))
     embed_texts(model, ["cat", "dog"])
-    embed_texts(model, TEXTS)
-    assert lengths == [8, model.config.text.context_length]
+    embed_texts(model, TEXTS, batch_size=4)
+    tokens = model.tokenize(TEXTS, truncate=True)
+    ends = sorted((tokens == tokens.max()).argmax(axis=1) + 1)  # end-of-text has the highest id
+    assert lengths == [4, *(-(-end // 4) * 4 for end in (ends[3], ends[7], ends[9]))]
+    assert lengths[1] < lengths[3]
 
 
 def test_long_texts_are_cut(model):

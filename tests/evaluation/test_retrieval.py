@@ -5,7 +5,7 @@ import pytest
 from shards import encode, solid
 
 from clip_jax.data.samples import CaptionedImages
-from clip_jax.evaluation import retrieval
+from clip_jax.errors import InputError
 from clip_jax.evaluation.retrieval import evaluate_retrieval, recalls
 
 
@@ -46,13 +46,6 @@ def test_recalls_by_brute_force(images, seed):
         assert 0 < expected[f"{name}_recall@1"] < 1
 
 
-def test_many_queries_are_ranked_in_tiles(monkeypatch):
-    image, text, owners = paired(np.random.default_rng(0), 30, noise=1.0)
-    whole = recalls("x", text, image, owners, np.arange(30))
-    monkeypatch.setattr(retrieval, "TILE", 7)
-    assert recalls("x", text, image, owners, np.arange(30)) == whole
-
-
 @pytest.mark.parametrize(
     ("gallery", "known"), [(4, [1]), (5, [1, 5]), (9, [1, 5]), (10, [1, 5, 10])]
 )
@@ -62,24 +55,47 @@ def test_k_beyond_the_gallery_is_left_out(gallery, known):
     assert recalls("x", rows, rows, ids, ids) == {f"x_recall@{k}": 1.0 for k in known}
 
 
-def test_both_directions_by_hand(table_model):
+TEXTS = {
+    "zero": [1, 0, 0],
+    "one": [0.1, 1, 0],
+    "two": [0, 0.1, 1],
+    "two, but not seen": [1, 0.2, 0],
+}
+
+
+def three():
     """Four captions of three images; the last caption lies at another image than its own."""
-    images = np.eye(3)
-    texts = {
-        "zero": [1, 0, 0],
-        "one": [0.1, 1, 0],
-        "two": [0, 0.1, 1],
-        "two, but not seen": [1, 0.2, 0],
-    }
-    data = CaptionedImages(
-        name="three",
-        images=[encode(solid(number)) for number in range(3)],
-        captions=[["zero"], ["one"], ["two", "two, but not seen"]],
-    )
-    assert evaluate_retrieval(table_model(images, texts), data) == {
+    images = [encode(solid(number)) for number in range(3)]
+    return CaptionedImages("three", images, [["zero"], ["one"], ["two", "two, but not seen"]])
+
+
+def test_both_directions_by_hand(table_model):
+    assert evaluate_retrieval(table_model(np.eye(3), TEXTS), three()) == {
         "image_retrieval_recall@1": 3 / 4,
         "text_retrieval_recall@1": 1.0,
     }
+
+
+def test_an_unreadable_image_and_its_captions_do_not_count(table_model):
+    data = three()
+    data.images[0] = b"not an image"
+    assert evaluate_retrieval(table_model(np.eye(3), TEXTS), data) == {
+        "image_retrieval_recall@1": 2 / 3,  # "two, but not seen" is nearest to image 1
+        "text_retrieval_recall@1": 1.0,
+    }
+
+
+def test_ranks_may_be_asked_for(table_model):
+    model = table_model(np.eye(3), TEXTS)
+    assert evaluate_retrieval(model, three(), at=(3, 2)) == {
+        "image_retrieval_recall@3": 1.0,
+        "image_retrieval_recall@2": 3 / 4,
+        "text_retrieval_recall@3": 1.0,
+        "text_retrieval_recall@2": 1.0,
+    }
+    for k in (0, 4):
+        with pytest.raises(InputError, match=f"three: no recall@{k} among 3 images and 4"):
+            evaluate_retrieval(model, three(), at=(1, k))
 
 
 def test_both_directions_by_brute_force(table_model):

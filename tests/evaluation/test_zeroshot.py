@@ -11,6 +11,7 @@ from clip_jax.evaluation.zeroshot import (
     build_classifier,
     classification_metrics,
     evaluate_zeroshot,
+    multilabel_metrics,
 )
 
 
@@ -64,6 +65,35 @@ def test_metrics_by_brute_force(images, classes, seed):
     assert classification_metrics(scores, labels) == pytest.approx(expected)
 
 
+def brute_average_precision(scores, labels):
+    """Mean over classes of the mean precision at each of its images; scores without ties."""
+    averages = []
+    for column, truth in zip(scores.T, labels.T, strict=True):
+        precisions = []
+        for score in column[truth]:
+            ahead = column >= score
+            precisions.append(truth[ahead].sum() / ahead.sum())
+        averages.append(np.mean(precisions) if precisions else 0)
+    return np.mean(averages)
+
+
+@settings(deadline=None, max_examples=50)
+@given(images=st.integers(1, 30), classes=st.integers(1, 12), seed=st.integers(0, 2**32 - 1))
+def test_average_precision_by_brute_force(images, classes, seed):
+    rng = np.random.default_rng(seed)
+    scores = rng.permuted(np.tile(np.arange(images)[:, None], (1, classes)), axis=0)
+    labels = rng.random((images, classes)) < 0.3
+    expected = brute_average_precision(scores, labels)
+    assert multilabel_metrics(scores, labels) == {"mean_average_precision": pytest.approx(expected)}
+
+
+def test_average_precision_by_hand():
+    scores = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
+    labels = np.array([[1, 0], [0, 0], [1, 0], [0, 0]], bool)
+    metrics = multilabel_metrics(scores, labels)
+    assert metrics == {"mean_average_precision": pytest.approx((1 + 2 / 3) / 2 / 2)}
+
+
 def unit(rows):
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
@@ -80,6 +110,16 @@ def test_classifier_is_the_normalised_mean_of_normalised_prompts(table_model):
     np.testing.assert_allclose(build_classifier(model, names, templates), expected, rtol=1e-5)
 
 
+def test_classes_may_have_prompts_of_their_own(table_model):
+    rows = np.random.default_rng(0).normal(size=(4, 4))
+    prompts = {"tree": ["an oak"], "cat": ["it purrs", "{c}", "a kitten"]}
+    texts = dict(zip(prompts["cat"] + prompts["tree"], rows, strict=True))
+    model = table_model(np.zeros((1, 4)), texts)
+    expected = [unit(rows[3]), unit(unit(rows[:3]).mean(axis=0))]
+    classifier = build_classifier(model, ["tree", "cat"], prompts)
+    np.testing.assert_allclose(classifier, expected, rtol=1e-5)
+
+
 def test_classifier_of_a_real_model(model):
     names, templates = ["cat", "red circle"], ["a photo of a {c}", "there is a {c}", "{c}"]
     for name, row in zip(names, build_classifier(model, names, templates), strict=True):
@@ -88,19 +128,36 @@ def test_classifier_of_a_real_model(model):
         np.testing.assert_allclose(row, unit(np.mean(embedded, axis=0)), atol=1e-5)
 
 
-def test_the_nearest_class_wins(table_model):
+@pytest.fixture
+def compass(table_model):
     """Three images beside their class, the fourth beside another, whatever the vectors' lengths."""
-    classes = np.array([[1, 0], [0, 1], [-1, 0]])
-    images = [[5, 1], [0.1, 0.9], [-3, 1], [0.1, 2]]
-    data = LabelledImages(
-        name="four",
-        images=[encode(solid(number)) for number in range(4)],
-        labels=np.array([0, 1, 2, 0]),
-        classnames=["right", "up", "left"],
-        templates=["go {c}"],
-    )
-    texts = {f"go {name}": row for name, row in zip(data.classnames, classes, strict=True)}
+    texts = {"go right": [1, 0], "go up": [0, 1], "go left": [-1, 0]}
+    return table_model([[5, 1], [0.1, 0.9], [-3, 1], [0.1, 2]], texts)
+
+
+def four(labels):
+    images = [encode(solid(number)) for number in range(4)]
+    return LabelledImages("four", images, np.array(labels), ["right", "up", "left"], ["go {c}"])
+
+
+def test_the_nearest_class_wins(compass):
     done = []
-    metrics = evaluate_zeroshot(table_model(images, texts), data, done.append)
+    metrics = evaluate_zeroshot(compass, four([0, 1, 2, 0]), done.append)
     assert metrics == {"acc1": 0.75, "mean_per_class_recall": pytest.approx((0.5 + 1 + 1) / 3)}
     assert sum(done) == 4
+
+
+def test_unreadable_images_do_not_count(compass):
+    data = four([0, 1, 2, 0])
+    data.images[0] = data.images[1] = b"not an image"
+    metrics = evaluate_zeroshot(compass, data)
+    assert metrics == {"acc1": 1 / 2, "mean_per_class_recall": 1 / 2}
+
+
+def test_several_labels(compass):
+    labels = np.array([[1, 1, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]], bool)
+    # right: images 0, 1, 3, 2 in order of nearness; up: 3, 1, 2, 0; left: 2, 3, 1, 0
+    expected = ((1 + 2 / 3) / 2 + (1 / 2 + 2 / 4) / 2 + 1) / 3
+    assert evaluate_zeroshot(compass, four(labels)) == {
+        "mean_average_precision": pytest.approx(expected)
+    }

@@ -17,7 +17,7 @@ from clip_jax.parallel.mesh import MeshConfig
 from clip_jax.parallel.topology import check_compiler
 from clip_jax.training import dry_run as module
 from clip_jax.training.config import DataConfig, TrainConfig
-from clip_jax.training.dry_run import dry_run, options, size_text, verdict
+from clip_jax.training.dry_run import dry_run, micro_batches, options, size_text, verdict
 from clip_jax.training.footprint import Footprint
 from clip_jax.training.optimizer import OptimizerConfig
 
@@ -41,6 +41,7 @@ FITTING = Footprint(
     collectives=(Collective("all-reduce", 256, 2_560_000_000),),
     cycles=1_500_000_000,
 )
+PART, FEWER = "a --micro-batch (below)", "a smaller --batch-size or more devices"
 OVERFULL = dataclasses.replace(FITTING, needed=20 * GIB, collectives=(), cycles=0)
 
 
@@ -54,19 +55,19 @@ def test_the_verdict_comes_first_and_names_what_is_needed():
     )
     line = verdict(L14, OVERFULL, "v5e-256")
     assert "does not fit" in line
-    assert "needs 20.00 GiB of 16.00 GiB a device; try --micro-batch 64, --mesh.fsdp 2," in line
+    assert (
+        "needs 20.00 GiB of 16.00 GiB a device; try a --micro-batch (below), --mesh.fsdp 2," in line
+    )
 
 
 @pytest.mark.parametrize(
     ("config", "mesh", "found"),
     [
-        (change(L14, remat="none"), (256, 1), ["--compute.remat full", "--micro-batch 64"]),
-        (L14, (256, 1), ["--micro-batch 64", "--mesh.fsdp 2"]),
-        (L14, (32, 8), ["--micro-batch 64", "--mesh.fsdp 16"]),
-        (L14, (1, 8), ["--micro-batch 2048"]),
-        (dataclasses.replace(L14, micro_batch=8), (256, 1), ["--micro-batch 4", "--mesh.fsdp 2"]),
+        (change(L14, remat="none"), (256, 1), ["--compute.remat full", PART, "--mesh.fsdp 2"]),
+        (L14, (256, 1), [PART, "--mesh.fsdp 2"]),
+        (L14, (32, 8), [PART, "--mesh.fsdp 16"]),
+        (L14, (1, 8), [PART, FEWER]),
         (dataclasses.replace(L14, micro_batch=1), (256, 1), ["--mesh.fsdp 2"]),
-        (dataclasses.replace(L14, batch_size=9 * 256), (256, 1), ["--micro-batch 3"]),
         (dataclasses.replace(L14, model=OPENAI["RN50"]), (256, 1), ["--mesh.fsdp 2"]),
     ],
 )
@@ -74,14 +75,67 @@ def test_what_to_change(config, mesh, found):
     shape = {"data": mesh[0], "fsdp": mesh[1], "tensor": 1}
     suggested = options(config, dataclasses.replace(OVERFULL, mesh=shape))
     assert suggested[: len(found)] == found
-    assert suggested[-1] == "a smaller --batch-size or more devices"
+    assert suggested[-1] == FEWER
 
 
-def test_frozen_statistics_allow_micro_batches():
-    image = dataclasses.replace(OPENAI["RN50"].image, frozen_statistics=True)
-    assert isinstance(image, ResNetConfig)
-    model = dataclasses.replace(OPENAI["RN50"], image=image)
-    assert "--micro-batch 64" in options(dataclasses.replace(L14, model=model), OVERFULL)
+@pytest.mark.parametrize(
+    ("batch_size", "micro_batch", "sizes"),
+    [
+        (128 * 256, None, [1, 2, 4, 8, 16, 32, 64]),
+        (128 * 256, 16, [1, 2, 4, 8]),
+        (9 * 256, None, [1, 3]),
+        (256, None, []),
+    ],
+)
+def test_micro_batches_divide_what_a_device_has(batch_size, micro_batch, sizes):
+    config = dataclasses.replace(L14, batch_size=batch_size, micro_batch=micro_batch)
+    assert micro_batches(config, OVERFULL) == sizes
+
+
+def test_a_resnet_has_micro_batches_only_with_frozen_statistics():
+    resnet = OPENAI["RN50"]
+    assert isinstance(resnet.image, ResNetConfig)
+    frozen = dataclasses.replace(resnet.image, frozen_statistics=True)
+    assert micro_batches(dataclasses.replace(L14, model=resnet), OVERFULL) == []
+    model = dataclasses.replace(resnet, image=frozen)
+    assert micro_batches(dataclasses.replace(L14, model=model), OVERFULL) == [
+        1,
+        2,
+        4,
+        8,
+        16,
+        32,
+        64,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("largest", "said"),
+    [
+        (64, "the largest that fits: --micro-batch 64"),
+        (32, "the largest that fits: --micro-batch 32"),
+        (5, "the largest that fits: --micro-batch 4"),
+        (1, "the largest that fits: --micro-batch 1"),
+        (0, "no --micro-batch fits: the rest of the step is too large"),
+    ],
+)
+def test_the_largest_micro_batch_is_found(capsys, monkeypatch, largest, said):
+    compiled = []
+
+    def compile_apart(config, machine):
+        compiled.append(config.micro_batch)
+        return FITTING if (config.micro_batch or 128) <= largest else OVERFULL
+
+    monkeypatch.setattr(module, "check_compiler", lambda: None)
+    monkeypatch.setattr(module, "compile_apart", compile_apart)
+    assert not dry_run(L14)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("does not fit v5e-256")
+    assert lines[-1] == said
+    assert len(compiled) <= 4
+    for size, line in zip(compiled[1:], lines[-len(compiled) : -1], strict=True):
+        fits = "fits: needs 10.00" if size <= largest else "does not fit: needs 20.00"
+        assert line == f"--micro-batch {size} {fits} GiB of 16.00 GiB a device"
 
 
 @pytest.mark.parametrize(

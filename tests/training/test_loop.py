@@ -21,6 +21,7 @@ from clip_jax.data.images import Resize
 from clip_jax.data.pipeline import Batches
 from clip_jax.data.sources import open_pairs
 from clip_jax.parallel.mesh import MeshConfig
+from clip_jax.training import loop
 from clip_jax.training.checkpoints import Checkpoints
 from clip_jax.training.config import CheckpointConfig, DataConfig, EvaluationConfig, TrainConfig
 from clip_jax.training.loop import make_workdir, train
@@ -306,6 +307,15 @@ def test_contradictions_are_refused_in_one_line(tmp_path, changes, message):
         not (tmp_path / "work" / "checkpoints").exists()
         or not Checkpoints(tmp_path / "work", RECIPE.checkpoint).latest()
     )
+
+
+def test_a_device_that_runs_out_of_memory_says_what_to_do(tmp_path, monkeypatch):
+    def step(state, batch):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+
+    monkeypatch.setattr(loop, "build_step", lambda *recipe: step)
+    with pytest.raises(InputError, match="with --dry-run here says what takes it"):
+        train(recipe(tmp_path / "work"))
 
 
 def test_a_workdir_that_processes_do_not_share_is_refused(tmp_path, monkeypatch):

@@ -1,0 +1,84 @@
+"""Building zero-shot classifiers beside open_clip: the same weights, prompts and cores.
+
+    python benchmarks/classifier.py NAMES TEMPLATES --peer-python PATH [--classes N]
+
+NAMES and TEMPLATES are JSON lists (templates with {c}), or CLIP_benchmark's objects of such lists
+by data set, of which imagenet1k is taken. PATH is the Python of an environment with open_clip and
+CLIP_benchmark. Both sides take turns (A B B A) in processes of their own, in float32; the seconds
+are those from a loaded model to the classifier, compilation included. Prints them, their ratio and
+the largest difference between the two classifiers, whose rows have unit length.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from zeroshot import PEER, VOCABULARY, run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="?")
+    parser.add_argument("templates", nargs="?")
+    parser.add_argument("--peer-python", default=sys.executable)
+    parser.add_argument("--model", default="ViT-B-32", help="open_clip's name")
+    parser.add_argument("--classes", type=int, default=1000, help="the first so many")
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--turn", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.turn:
+        print(json.dumps(build(Path(arguments.turn[0]), json.loads(arguments.turn[1]))))
+        return
+    names = read(arguments.names)[: arguments.classes]
+    templates = read(arguments.templates)
+    with tempfile.TemporaryDirectory() as folder:
+        run([arguments.peer_python, str(PEER), "make", folder, arguments.model])
+        request = json.dumps({"classnames": names, "templates": templates})
+        peer = [arguments.peer_python, str(PEER), "classifier", folder, request]
+        ours = [sys.executable, __file__, "--turn", folder, request]
+        seconds = [json.loads(run(side))["seconds"] for side in (peer, ours, ours, peer)]
+        rows = [np.load(Path(folder) / f"{side}.npy") for side in ("peer", "ours")]
+    there, here = statistics.median(seconds[::3]), statistics.median(seconds[1:3])
+    values = {
+        "model": arguments.model,
+        "classes": len(names),
+        "templates": len(templates),
+        "seconds": {"clip_jax": here, "open_clip": there, "turns": seconds},
+        "speedup": there / here,
+        "largest_difference": float(np.abs(rows[0] - rows[1]).max()),
+    }
+    print(json.dumps(values, indent=1))
+    if arguments.output:
+        arguments.output.write_text(json.dumps(values, indent=1) + "\n")
+
+
+def read(path: str) -> list[str]:
+    """A list of texts, perhaps as one of many by data set."""
+    values = json.loads(Path(path).read_text())
+    return values["imagenet1k"] if isinstance(values, dict) else values
+
+
+def build(folder: Path, request: dict) -> dict:
+    """This project's turn; the model is on the device before the clock starts."""
+    import time
+
+    import jax
+
+    import clip_jax
+    from clip_jax.evaluation.zeroshot import build_classifier
+
+    model = clip_jax.load(folder, tokenizer=folder / VOCABULARY)
+    jax.block_until_ready(model.variables)
+    start = time.perf_counter()
+    classifier = build_classifier(model, request["classnames"], request["templates"])
+    seconds = time.perf_counter() - start
+    np.save(folder / "ours.npy", classifier)
+    return {"seconds": seconds}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Zero-shot evaluation beside CLIP_benchmark: the same weights, data sets and cores.
+
+    python benchmarks/zeroshot.py --peer-python PATH --data SET [SET ...] [--templates FILE]
+
+PATH is the Python of an environment with open_clip and CLIP_benchmark, SET a directory in its
+layout: classification, multilabel or retrieval. open_clip makes random weights; both sides evaluate
+them in float32 on each set, in processes of their own that take turns (A B B A). Prints the metrics
+of both, how far they are apart, and the seconds from a loaded model to the metrics, classifier and
+compilation included; no classifier is taken from disk. --templates: prompts for all sets, JSON.
+--spread: a set by whose images and classes the weights are made to tell inputs apart; without it a
+random model ranks by rounding errors.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+PEER = Path(__file__).with_name("zeroshot_peer.py")
+VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--peer-python", default=sys.executable)
+    parser.add_argument("--data", nargs="*", default=[])
+    parser.add_argument("--model", default="ViT-B-32", help="open_clip's name")
+    parser.add_argument("--spread", nargs=1, default=[], help="a classification set")
+    parser.add_argument("--templates", help="a JSON list of prompts with {c}")
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--turn", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.turn:
+        print(json.dumps(evaluate(Path(arguments.turn[0]), json.loads(arguments.turn[1]))))
+        return
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        make = [arguments.peer_python, str(PEER), "make", folder, arguments.model]
+        run([*make, *arguments.spread])
+        peer = [arguments.peer_python, str(PEER), "evaluate", folder]
+        ours = [sys.executable, __file__, "--turn", folder]
+        for data in arguments.data:
+            request = {"data": data, "file": arguments.templates}
+            if arguments.templates:
+                request["templates"] = json.loads(Path(arguments.templates).read_text())
+            turns = [run([*side, json.dumps(request)]) for side in (peer, ours, ours, peer)]
+            rows.append({"data": Path(data).name} | compare([json.loads(t) for t in turns]))
+            print(json.dumps(rows[-1], indent=1), flush=True)
+    if arguments.output:
+        arguments.output.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def run(command: list[str]) -> str:
+    """The last line that a command prints."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command[:3])} failed:\n{done.stderr[-2000:]}")
+    return (done.stdout.splitlines() or [""])[-1]
+
+
+def evaluate(folder: Path, request: dict) -> dict:
+    """This project's turn; the model is on the device before the clock starts."""
+    import time
+
+    import jax
+
+    import clip_jax
+    from clip_jax.data.clip_benchmark import dataset_type
+    from clip_jax.data.prompts import PromptFiles
+    from clip_jax.evaluation.run import run_retrieval, run_zeroshot
+
+    model = clip_jax.load(folder, tokenizer=folder / VOCABULARY)
+    jax.block_until_ready(model.variables)
+    start = time.perf_counter()
+    if dataset_type(Path(request["data"])) == "retrieval":
+        result, _ = run_retrieval(model, "", request["data"])
+    else:
+        prompts = PromptFiles(templates=request["file"])
+        result, _ = run_zeroshot(model, "", request["data"], prompts)
+    return {"metrics": result.metrics, "seconds": time.perf_counter() - start}
+
+
+def compare(turns: list[dict]) -> dict:
+    """Metrics and medians of the turns peer, ours, ours, peer."""
+    peer, ours = turns[0]["metrics"], turns[1]["metrics"]
+    seconds = [turn["seconds"] for turn in turns]
+    there, here = statistics.median(seconds[::3]), statistics.median(seconds[1:3])
+    return {
+        "metrics": {name: {"clip_jax": ours[name], "clip_benchmark": peer[name]} for name in ours},
+        "largest_difference": max(abs(ours[name] - peer[name]) for name in ours),
+        "seconds": {"clip_jax": here, "clip_benchmark": there, "turns": seconds},
+        "speedup": there / here,
+    }
+
+
+if __name__ == "__main__":
+    main()

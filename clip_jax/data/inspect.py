@@ -1,0 +1,164 @@
+"""What is in a source: how many pairs, how large the pictures, how long the captions, what is bad.
+
+It looks at some pairs, evenly spread, as training would meet them; nothing is changed.
+"""
+
+import textwrap
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from clip_jax.data.images import UNREADABLE, load_image
+from clip_jax.data.samples import PairSource
+
+SHEET = 30
+"""Pairs on a contact sheet."""
+COLUMNS = 6
+THUMBNAIL = 200
+"""Side of a picture on it, in pixels."""
+QUANTILES = {"least": 0, "5%": 5, "median": 50, "95%": 95, "most": 100}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A pair for the contact sheet; one of the two is None if it is bad."""
+
+    picture: PIL.Image.Image | None
+    caption: str | None
+
+
+@dataclass
+class Findings:
+    """What some pairs of a source are like."""
+
+    pairs: int
+    """Of the whole source."""
+    left_out: dict[str, int]
+    """What the source found unusable when it was opened, by reason."""
+    looked_at: int = 0
+    bad: Counter[str] = field(default_factory=Counter)
+    """Of these, the unusable ones by reason."""
+    kinds: Counter[str] = field(default_factory=Counter)
+    """Formats and colour modes of pictures: "JPEG RGB"."""
+    widths: list[int] = field(default_factory=list)
+    heights: list[int] = field(default_factory=list)
+    kilobytes: list[float] = field(default_factory=list)
+    captions: list[int] = field(default_factory=list)
+    """How many a picture has."""
+    lengths: list[int] = field(default_factory=list)
+    """Of all captions, as `measure` counts."""
+    examples: list[Example] = field(default_factory=list)
+
+
+def inspect_pairs(source: PairSource, samples: int, measure: Callable[[str], int]) -> Findings:
+    """Look at this many pairs, evenly spread. measure: caption -> its length."""
+    chosen = _spread(len(source), samples)
+    shown = set(np.array(chosen)[_spread(len(chosen), SHEET)].tolist())
+    findings, console = Findings(len(source), dict(source.problems)), Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        for index in progress.track(chosen, description="looking at pairs"):
+            example = _look_at(source, index, findings, measure)
+            if index in shown:
+                findings.examples.append(example)
+    return findings
+
+
+def _spread(length: int, count: int) -> list[int]:
+    count = min(length, count)
+    return [i * length // count for i in range(count)]
+
+
+def _look_at(
+    source: PairSource, index: int, findings: Findings, measure: Callable[[str], int]
+) -> Example:
+    findings.looked_at += 1
+    try:
+        pair = source[index]
+    except (OSError, ValueError):
+        findings.bad["unreadable pair"] += 1
+        return Example(None, None)
+    picture = None
+    try:
+        opened = load_image(pair.image)
+        picture = opened.convert("RGB")
+    except UNREADABLE:
+        findings.bad["unreadable image"] += 1
+    else:
+        findings.kinds[f"{opened.format or 'pixels'} {opened.mode}"] += 1
+        findings.widths.append(picture.width)
+        findings.heights.append(picture.height)
+        if isinstance(pair.image, bytes):
+            findings.kilobytes.append(len(pair.image) / 1000)
+        picture = _to_square(picture)
+        if not pair.captions:
+            findings.bad["no caption"] += 1
+    findings.captions.append(len(pair.captions))
+    findings.lengths += [measure(caption) for caption in pair.captions]
+    return Example(picture, pair.captions[0] if pair.captions else None)
+
+
+def _to_square(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """A picture in the middle of a white square, smaller if need be."""
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    square = PIL.Image.new("RGB", (THUMBNAIL, THUMBNAIL), "white")
+    square.paste(picture, ((THUMBNAIL - picture.width) // 2, (THUMBNAIL - picture.height) // 2))
+    return square
+
+
+def print_findings(findings: Findings, unit: str, longest: int | None, console: Console) -> None:
+    """Tables of what was found. unit: of captions' lengths, of which a model takes `longest`."""
+    console.print(f"{findings.pairs} pairs, of which {findings.looked_at} were looked at")
+    for reason, count in sorted(findings.left_out.items()):
+        console.print(f"left out before: {count} x {reason}")
+    for reason, count in sorted(findings.bad.items()):
+        console.print(f"bad: {count} x {reason} ({count / findings.looked_at:.2%})")
+    if not findings.bad:
+        console.print("bad: none")
+    kinds = ", ".join(f"{count} {kind}" for kind, count in findings.kinds.most_common(8))
+    console.print(f"pictures: {kinds or 'none that can be read'}")
+    table = Table("", *QUANTILES, box=None)
+    rows: dict[str, Sequence[float]] = {
+        "width": findings.widths,
+        "height": findings.heights,
+        "kilobytes": findings.kilobytes,
+        "captions a picture": findings.captions,
+        f"{unit} a caption": findings.lengths,
+    }
+    for name, values in rows.items():
+        if values:
+            quantiles = np.percentile(values, list(QUANTILES.values()))
+            table.add_row(name, *(f"{value:.0f}" for value in quantiles))
+    console.print(table)
+    if longest is not None and findings.lengths:
+        share = np.mean(np.array(findings.lengths) > longest)
+        console.print(f"captions over {longest} {unit}, which will be cut: {share:.2%}")
+
+
+def draw_sheet(findings: Findings, path: Path) -> None:
+    """Write a PNG of pictures over their first caption; bad ones say what they lack."""
+    from matplotlib.figure import Figure
+
+    rows = -(-len(findings.examples) // COLUMNS)
+    figure = Figure(figsize=(2.1 * COLUMNS, 2.75 * rows), layout="constrained")
+    for axes in figure.subplots(rows, COLUMNS, squeeze=False).flat:
+        axes.set_axis_off()
+    for axes, example in zip(figure.axes, findings.examples, strict=False):
+        if example.picture is not None:
+            axes.imshow(example.picture)
+        text = example.caption if example.caption is not None else "(no caption)"
+        text = text if example.picture is not None else f"(unreadable) {text}"
+        lines = textwrap.wrap(text, 28, max_lines=3, placeholder=" ...")
+        good = example.picture is not None and example.caption is not None
+        label = axes.text(0.5, -0.03, "\n".join(lines), transform=axes.transAxes, size=8)
+        label.set(ha="center", va="top", parse_math=False, color="black" if good else "firebrick")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(path, dpi=110)

@@ -1,0 +1,105 @@
+"""Files of class names and prompts: every form that is read, and every one that is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from clip_jax.data.prompts import (
+    OWN_PROMPTS,
+    PromptFiles,
+    benchmark_keys,
+    class_prompts,
+    replace_prompts,
+)
+from clip_jax.data.samples import LabelledImages
+from clip_jax.errors import InputError
+
+NAMES = ["cat", "dog"]
+OWN = {"cat": ["it purrs", "{c}"], "dog": ["it barks"]}
+
+
+@pytest.fixture
+def pets():
+    return LabelledImages("wds_vtab-pets_test", [], np.array([0, 1]), NAMES, ["a {c}"])
+
+
+def write(path, content):
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return str(path)
+
+
+@pytest.mark.parametrize("key", ["wds_vtab-pets_test", "vtab-pets", "vtab/pets", None])
+@pytest.mark.parametrize("templates", [["one {c}", "two {c}"], OWN])
+def test_templates_as_json(tmp_path, pets, templates, key):
+    content = {key: templates, "imagenet1k": ["three {c}"]} if key else templates
+    files = PromptFiles(templates=write(tmp_path / "t.json", content))
+    assert replace_prompts(pets, files).templates == templates
+
+
+def test_classnames_as_json(tmp_path, pets):
+    for content in (["Katze", "Hund"], {"vtab/pets": ["Katze", "Hund"]}):
+        files = PromptFiles(classnames=write(tmp_path / "c.json", content))
+        replaced = replace_prompts(pets, files)
+        assert replaced.classnames == ["Katze", "Hund"]
+        assert replaced.templates == pets.templates
+
+
+def test_lines(tmp_path, pets):
+    files = PromptFiles(write(tmp_path / "c", "Katze\nHund\n"), write(tmp_path / "t", "ein {c}\n"))
+    replaced = replace_prompts(pets, files)
+    assert (replaced.classnames, replaced.templates) == (["Katze", "Hund"], ["ein {c}"])
+    assert replace_prompts(pets, OWN_PROMPTS) == pets
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (["a {c}", "a {}"], "t.json: template 'a {}' has no {c}"),
+        ({"cat": ["cat"]}, "t.json: no prompts for class 'dog'"),
+        ({"cat": ["cat"], "dog": []}, "t.json: holds nothing for wds_vtab-pets_test"),
+        ({"cat": "cat", "dog": "dog"}, "t.json: holds nothing for"),
+        ([], "t.json: holds nothing for"),
+        ({}, "t.json: holds nothing for"),
+        ("a {c}", "t.json: not JSON"),
+    ],
+)
+def test_unfit_templates_are_refused(tmp_path, pets, content, message):
+    files = PromptFiles(templates=write(tmp_path / "t.json", content))
+    with pytest.raises(InputError) as caught:
+        replace_prompts(pets, files)
+    assert str(caught.value).startswith(f"{tmp_path}/{message}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (["cat"], "c.json: 1 class names for the 2 classes"),
+        ({"cat": ["cat"]}, "c.json: no class names of wds_vtab-pets_test"),
+    ],
+)
+def test_unfit_classnames_are_refused(tmp_path, pets, content, message):
+    files = PromptFiles(classnames=write(tmp_path / "c.json", content))
+    with pytest.raises(InputError) as caught:
+        replace_prompts(pets, files)
+    assert str(caught.value).startswith(f"{tmp_path}/{message}")
+
+
+@pytest.mark.parametrize("name", ["none", "none.json"])
+def test_missing_files_are_named(tmp_path, pets, name):
+    with pytest.raises(InputError, match=f"{name}: cannot be read"):
+        replace_prompts(pets, PromptFiles(templates=str(tmp_path / name)))
+
+
+def test_prompts_of_classes():
+    assert class_prompts(["a b", "{c}"], ["{c}, {c}!", "{c} {0}"]) == [
+        ["a b, a b!", "a b {0}"],
+        ["{c}, {c}!", "{c} {0}"],
+    ]
+    assert class_prompts(["dog", "cat", "dog"], OWN) == [OWN["dog"], OWN["cat"], OWN["dog"]]
+
+
+def test_names_of_clip_benchmark():
+    assert benchmark_keys("wds_vtab-pets_test")[1:] == ["vtab-pets", "vtab/pets"]
+    assert benchmark_keys("cars") == ["cars", "cars", "cars"]
