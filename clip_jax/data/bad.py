@@ -3,8 +3,13 @@
 Which sample takes their place is the pipeline's business.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
+import PIL.Image
+
+from clip_jax.data.images import UNREADABLE
+from clip_jax.data.samples import Pair, PairSource
 from clip_jax.errors import InputError
 
 REASONS = ("unreadable", "no_image", "broken_image", "oversized_image", "no_caption")
@@ -26,6 +31,30 @@ class BadSample(Exception):
 
     def __str__(self) -> str:
         return f"{self.key}: {self.reason}" + (f" ({self.detail})" if self.detail else "")
+
+
+def read_pair(source: PairSource, index: int) -> Pair:
+    """A pair with an image, not decoded yet, and a caption. Raises BadSample."""
+    try:
+        pair = source[index]
+    except (OSError, ValueError) as error:
+        raise BadSample("unreadable", f"sample {index}", error) from error
+    if not any(caption.strip() for caption in pair.captions):
+        raise BadSample("no_caption", pair.key)
+    if len(pair.image) == 0:
+        raise BadSample("no_image", pair.key)
+    return pair
+
+
+@contextmanager
+def decoding(key: str) -> Iterator[None]:
+    """For the decoding of a pair's image: what that raises becomes BadSample."""
+    try:
+        yield
+    except PIL.Image.DecompressionBombError as error:
+        raise BadSample("oversized_image", key, error) from error
+    except UNREADABLE as error:
+        raise BadSample("broken_image", key, error) from error
 
 
 def describe_reasons(counts: Mapping[str, int]) -> str:

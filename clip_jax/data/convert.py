@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from clip_jax.data.array_record import SUFFIX, ArrayRecordWriter
+from clip_jax.data.bad import BadSample, read_pair
 from clip_jax.data.samples import Image, PairSource
 from clip_jax.errors import InputError
 
@@ -17,8 +18,8 @@ from clip_jax.errors import InputError
 def convert(source: PairSource, folder: Path, pairs_per_file: int) -> tuple[int, dict[str, int]]:
     """Write the pairs into a folder, in order, as FOLDER/00000-of-00012.array_record and so on.
 
-    Pictures keep their bytes; generated ones become PNG. Pairs that cannot be read or have no
-    caption are left out. -> how many were written, and how many were not, by reason.
+    Pictures keep their bytes, not decoded; generated ones become PNG. Pairs that cannot be read or
+    lack a caption are left out. -> how many were written, and how many were not, by reason.
     """
     if pairs_per_file < 1:
         raise InputError(f"pairs_per_file must be at least 1, got {pairs_per_file}")
@@ -45,11 +46,9 @@ def convert(source: PairSource, folder: Path, pairs_per_file: int) -> tuple[int,
 def _copy(source: PairSource, index: int, writer: ArrayRecordWriter) -> str | None:
     """Write one pair; the reason if it cannot be."""
     try:
-        pair = source[index]
-    except (OSError, ValueError):
-        return "unreadable pair"
-    if not pair.captions:
-        return "no caption"
+        pair = read_pair(source, index)
+    except BadSample as sample:
+        return sample.reason
     writer.write(_encode(pair.image), pair.captions)
     return None
 

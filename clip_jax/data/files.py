@@ -3,6 +3,7 @@
 Only what sources need: find, read a part, read from the start, tell that a file has changed, write.
 """
 
+import errno
 import glob
 import hashlib
 import os
@@ -113,11 +114,16 @@ def read_file(path: str) -> bytes:
 
 
 def write_file(path: str, content: bytes) -> None:
-    """Write a file, whole or not at all. Raises OSError."""
+    """Write a file, whole or not at all. Raises OSError.
+
+    A folder that no one may write to is left alone, also by root.
+    """
     if is_remote(path):
         system, inner = _system(path)
         system.pipe_file(inner, content)
         return
+    if not os.stat(folder_of(path)).st_mode & 0o222:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
     part = Path(f"{path}.{uuid.uuid4().hex}.part")
     try:
         part.write_bytes(content)

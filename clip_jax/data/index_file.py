@@ -56,16 +56,19 @@ class IndexFiles:
                 self._folders[folder][name_of(path)] = stamp, shard
                 changed.add(folder)
         for folder in changed:
-            content = _pack(self._folders[folder], self._fields)
-            try:
-                write_file(_beside(folder), content)
-            except Exception:  # whatever the client of a bucket raises
-                cached = Path(_cached(folder))
-                try:
-                    cached.parent.mkdir(parents=True, exist_ok=True)
-                    write_file(str(cached), content)
-                except OSError:
-                    pass  # then the next run reads the headers again
+            _write(_pack(self._folders[folder], self._fields), folder)
+
+
+def _write(content: bytes, folder: str) -> None:
+    """Beside the shards, else in the cache; else nowhere, and the next run reads headers again."""
+    for path in (_beside(folder), _cached(folder)):
+        try:
+            if not is_remote(path):
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+            write_file(path, content)
+            return
+        except Exception:  # whatever the client of a bucket raises
+            continue
 
 
 def _by_folder(paths: Iterable[str]) -> dict[str, list[str]]:

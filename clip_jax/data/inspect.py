@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from clip_jax.data.images import UNREADABLE, load_image
+from clip_jax.data.bad import BadSample, decoding, read_pair
+from clip_jax.data.images import load_image
 from clip_jax.data.samples import PairSource
 
 SHEET = 30
@@ -29,10 +30,12 @@ QUANTILES = {"least": 0, "5%": 5, "median": 50, "95%": 95, "most": 100}
 
 @dataclass(frozen=True)
 class Example:
-    """A pair for the contact sheet; one of the two is None if it is bad."""
+    """A pair for the contact sheet."""
 
     picture: PIL.Image.Image | None
-    caption: str | None
+    """None of a bad pair."""
+    text: str
+    """The first caption; of a bad pair the reason."""
 
 
 @dataclass
@@ -81,28 +84,21 @@ def _look_at(
 ) -> Example:
     findings.looked_at += 1
     try:
-        pair = source[index]
-    except (OSError, ValueError):
-        findings.bad["unreadable pair"] += 1
-        return Example(None, None)
-    picture = None
-    try:
-        opened = load_image(pair.image)
-        picture = opened.convert("RGB")
-    except UNREADABLE:
-        findings.bad["unreadable image"] += 1
-    else:
-        findings.kinds[f"{opened.format or 'pixels'} {opened.mode}"] += 1
-        findings.widths.append(picture.width)
-        findings.heights.append(picture.height)
-        if isinstance(pair.image, bytes):
-            findings.kilobytes.append(len(pair.image) / 1000)
-        picture = _to_square(picture)
-        if not pair.captions:
-            findings.bad["no caption"] += 1
+        pair = read_pair(source, index)
+        with decoding(pair.key):
+            opened = load_image(pair.image)
+            picture = opened.convert("RGB")
+    except BadSample as sample:
+        findings.bad[sample.reason] += 1
+        return Example(None, f"{sample.reason}: {sample.key.rpartition('/')[2]}")
+    findings.kinds[f"{opened.format or 'pixels'} {opened.mode}"] += 1
+    findings.widths.append(picture.width)
+    findings.heights.append(picture.height)
+    if isinstance(pair.image, bytes):
+        findings.kilobytes.append(len(pair.image) / 1000)
     findings.captions.append(len(pair.captions))
     findings.lengths += [measure(caption) for caption in pair.captions]
-    return Example(picture, pair.captions[0] if pair.captions else None)
+    return Example(_to_square(picture), pair.captions[0])
 
 
 def _to_square(picture: PIL.Image.Image) -> PIL.Image.Image:
@@ -153,12 +149,10 @@ def draw_sheet(findings: Findings, path: Path) -> None:
     for axes, example in zip(figure.axes, findings.examples, strict=False):
         if example.picture is not None:
             axes.imshow(example.picture)
-        text = example.caption if example.caption is not None else "(no caption)"
-        text = text if example.picture is not None else f"(unreadable) {text}"
-        lines = textwrap.wrap(text, 28, max_lines=3, placeholder=" ...")
-        good = example.picture is not None and example.caption is not None
+        lines = textwrap.wrap(example.text, 28, max_lines=3, placeholder=" ...")
         label = axes.text(0.5, -0.03, "\n".join(lines), transform=axes.transAxes, size=8)
-        label.set(ha="center", va="top", parse_math=False, color="black" if good else "firebrick")
+        colour = "black" if example.picture is not None else "firebrick"
+        label.set(ha="center", va="top", parse_math=False, color=colour)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure.savefig(path, dpi=110)

@@ -15,13 +15,12 @@ from typing import Any
 
 import grain
 import numpy as np
-import PIL.Image
 
 from clip_jax.data.augment import Augment
-from clip_jax.data.bad import REASONS, BadSample
+from clip_jax.data.bad import REASONS, BadSample, decoding, read_pair
 from clip_jax.data.images import UNREADABLE, Resize, load_image
 from clip_jax.data.mixture import endless_order
-from clip_jax.data.samples import Image, ImageSource, Pair, PairSource
+from clip_jax.data.samples import Image, ImageSource, PairSource
 from clip_jax.data.tokenizers import Tokenizer
 from clip_jax.data.workers import Batch, batches_ahead, make_workers
 from clip_jax.errors import InputError
@@ -116,23 +115,10 @@ class Batches:
         raise InputError(f"{MAX_TRIES} samples drawn one after the other are bad; first {bad[0]}")
 
     def _read(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
-        try:
-            pair = self.source[index]
-        except (OSError, ValueError) as error:
-            raise BadSample("unreadable", f"sample {index}", error) from error
-        if not any(caption.strip() for caption in pair.captions):
-            raise BadSample("no_caption", pair.key)
-        return self._crop(pair, rng), self.augment.caption(pair.captions, rng)
-
-    def _crop(self, pair: Pair, rng: np.random.Generator) -> np.ndarray:
-        if len(pair.image) == 0:
-            raise BadSample("no_image", pair.key)
-        try:
-            return self.augment.image(pair.image, self.resize, rng)
-        except PIL.Image.DecompressionBombError as error:
-            raise BadSample("oversized_image", pair.key, error) from error
-        except UNREADABLE as error:
-            raise BadSample("broken_image", pair.key, error) from error
+        pair = read_pair(self.source, index)
+        with decoding(pair.key):
+            pixels = self.augment.image(pair.image, self.resize, rng)
+        return pixels, self.augment.caption(pair.captions, rng)
 
 
 def image_batches(

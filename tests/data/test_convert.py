@@ -40,7 +40,7 @@ class Mixed:
 
 
 def test_what_cannot_be_converted_is_counted(tmp_path):
-    assert convert(Mixed(), tmp_path, 10) == (2, {"no caption": 1, "unreadable pair": 1})
+    assert convert(Mixed(), tmp_path, 10) == (2, {"no_caption": 1, "unreadable": 1})
     pairs = ArrayRecordPairs(str(tmp_path), FieldNames())
     assert number_of(np.asarray(load_image(pairs[0].image))) == 300
     assert (pairs[1].image, pairs[1].captions) == (encode(solid(3)), ("one", "two"))

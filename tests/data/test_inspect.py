@@ -54,34 +54,35 @@ def printed(findings, *arguments):
 def test_every_pair_is_counted_once():
     found = inspect_pairs(Given(), 100, words)
     assert (found.pairs, found.looked_at, found.left_out) == (7, 7, {"damaged shard": 2})
-    assert found.bad == {"unreadable image": 2, "no caption": 1, "unreadable pair": 1}
-    assert found.kinds == {"JPEG RGB": 1, "PNG RGB": 2, "pixels RGB": 1}
-    assert (found.widths, found.heights) == ([30, 50, 10, 9], [20, 40, 10, 7])
-    np.testing.assert_allclose(found.kilobytes, [len(PAIRS[i][0]) / 1000 for i in range(3)])
-    assert found.captions == [1, 2, 0, 1, 0, 1]
-    assert found.lengths == [3, 1, 4, 1, 1]
+    assert found.bad == {"broken_image": 1, "no_caption": 2, "unreadable": 1}
+    assert found.kinds == {"JPEG RGB": 1, "PNG RGB": 1, "pixels RGB": 1}
+    assert (found.widths, found.heights) == ([30, 50, 9], [20, 40, 7])
+    np.testing.assert_allclose(found.kilobytes, [len(PAIRS[i][0]) / 1000 for i in range(2)])
+    assert found.captions == [1, 2, 1]
+    assert found.lengths == [3, 1, 4, 1]
 
 
 def test_some_pairs_stand_for_all():
     found = inspect_pairs(Given(), 2, words)
     assert (found.pairs, found.looked_at, found.widths) == (7, 2, [30])
-    assert found.bad == {"unreadable image": 1}  # numbers 0 and 3
+    assert found.bad == {"broken_image": 1}  # numbers 0 and 3
 
 
 def test_what_is_printed():
     text = printed(inspect_pairs(Given(), 100, words), "tokens", 2)
     assert "7 pairs, of which 7 were looked at" in text
     assert "left out before: 2 x damaged shard" in text
-    assert "bad: 2 x unreadable image (28.57%)" in text
-    assert "captions over 2 tokens, which will be cut: 40.00%" in text
+    assert "bad: 2 x no_caption (28.57%)" in text
+    assert "captions over 2 tokens, which will be cut: 50.00%" in text
     rows = {line.split("  ")[0].strip(): line.split()[-5:] for line in text.splitlines()}
-    assert rows["width"] == ["9", "9", "20", "47", "50"]
-    assert rows["tokens a caption"] == ["1", "1", "1", "4", "4"]
+    assert rows["width"] == ["9", "11", "30", "48", "50"]
+    assert rows["tokens a caption"] == ["1", "1", "2", "4", "4"]
 
 
 def test_the_sheet_shows_pictures(tmp_path):
     found = inspect_pairs(Given(), 100, words)
-    assert [example.caption for example in found.examples[:3]] == ["one two three", "one", None]
+    texts = [example.text for example in found.examples]
+    assert texts[:4] == ["one two three", "one", "no_caption: 2", "broken_image: 3"]
     draw_sheet(found, tmp_path / "sheet.png")
     with PIL.Image.open(tmp_path / "sheet.png") as sheet:
         pixels = np.asarray(sheet.convert("RGB")).astype(int)
@@ -98,7 +99,7 @@ def test_nothing_that_can_be_read():
             raise ValueError
 
     text = printed(inspect_pairs(Bad(), 100, words), "words", None)
-    assert "bad: 7 x unreadable pair (100.00%)" in text
+    assert "bad: 7 x unreadable (100.00%)" in text
     assert "none that can be read" in text
 
 

@@ -92,6 +92,8 @@ def test_far_places_can_be_asked_for():
 class NumberTokenizer:
     """A caption -> a row with its number."""
 
+    context_length = 1
+
     def __call__(self, texts, truncate=False):
         return np.array([[int(text)] for text in texts], np.int32)
 
@@ -116,7 +118,7 @@ def batches(**options):
 
 
 def numbers(iterator, count):
-    return [next(iterator)["tokens"][:, 0].tolist() for _ in range(count)]
+    return [next(iterator).tokens[:, 0].tolist() for _ in range(count)]
 
 
 def test_batches_of_a_mixture_can_start_anywhere_on_any_processes():
