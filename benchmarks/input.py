@@ -24,18 +24,18 @@ import contextlib
 import io
 import json
 import os
-import platform
 import statistics
-import subprocess
 import sys
 import tarfile
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
+from turns import machine, take_turn
 
 from clip_jax.data.bpe import BPETokenizer
 from clip_jax.data.images import Resize, decode_for_crop, random_crop
@@ -69,7 +69,7 @@ def main() -> None:
         part, folder = arguments.turn
         take_our_turn(part, Path(folder), tokenizer, arguments.seconds)
         return
-    values = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "load": os.getloadavg()}
+    values: dict[str, Any] = {"machine": machine(), "load": os.getloadavg()}
     if "transform" in arguments.parts:
         for name, quality in QUALITIES.items():
             with tempfile.TemporaryDirectory() as folder:
@@ -134,7 +134,7 @@ def describe_pictures(folder: Path) -> dict[str, float]:
     }
 
 
-def alternate(part: str, folder: Path, arguments: argparse.Namespace) -> dict[str, object]:
+def alternate(part: str, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Rates of both sides in turns, and the ratio of their medians."""
     given = ["--shards", str(arguments.shards), "--vocabulary", str(arguments.vocabulary)]
     commands = {
@@ -144,7 +144,7 @@ def alternate(part: str, folder: Path, arguments: argparse.Namespace) -> dict[st
     commands["ours"] += ["--seconds", str(arguments.seconds)]
     rates: dict[str, list[float]] = {"peer": [], "ours": []}
     for side in TURNS:
-        rates[side].append(take_turn(commands[side]))
+        rates[side].append(take_turn(commands[side])["rate"])
     medians = {side: statistics.median(values) for side, values in rates.items()}
     return {
         "open_clip": medians["peer"],
@@ -152,14 +152,6 @@ def alternate(part: str, folder: Path, arguments: argparse.Namespace) -> dict[st
         "ratio": medians["ours"] / medians["peer"],
         "turns": rates,
     }
-
-
-def take_turn(command: list[str]) -> float:
-    """Run one side; it prints a JSON object on its last line."""
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])["rate"]
 
 
 def take_our_turn(part: str, folder: Path, tokenizer: BPETokenizer, seconds: float) -> None:

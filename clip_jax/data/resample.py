@@ -13,7 +13,7 @@ from scipy import sparse
 BITS = 7
 """Of the fraction of weights: pixels from -128 to 127 times these stay within 16 bits."""
 
-MAX_SCALE = 2.5
+MAX_SCALE = 2.2
 """Largest reduction; beyond it the weights of a filter are too small for their few bits."""
 
 
@@ -46,9 +46,9 @@ def _matrices(
     """int16 [3 size, 3 side] for rows of RGB, and [size, side]."""
     units = PIL.Image.fromarray(np.eye(side, dtype=np.float32))
     exact = np.asarray(units.resize((size, side), resample)).T
-    weights = np.rint(exact * (1 << BITS)).astype(np.int16)
-    missing = (1 << BITS) - weights.sum(axis=1)  # each row's sum is 1, so that white stays white
-    weights[np.arange(size), exact.argmax(axis=1)] += missing.astype(np.int16)
+    # Sums are rounded, not weights: errors cancel between neighbours, and a row's sum stays 1.
+    sums = np.rint(np.cumsum(exact, axis=1, dtype=np.float64) * (1 << BITS)).astype(np.int16)
+    weights = np.diff(sums, axis=1, prepend=np.int16(0))
     along_y = sparse.csr_array(weights)
     along_x = sparse.csr_array(sparse.kron(along_y, np.eye(3, dtype=np.int16)))
     return along_x.astype(np.int16), along_y

@@ -44,7 +44,8 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
     pictures = [picture(number) for number in range(150)]
     captions = [f"a {CLASSES[number % 5]} number {number}" for number in range(150)]
-    write_samples(folder / "pairs.tar", pictures[:40], {"txt": captions})
+    damaged = [content[:50] if n == 7 else content for n, content in enumerate(pictures[:40])]
+    write_samples(folder / "pairs.tar", damaged, {"txt": captions})
     write_samples(folder / "pets/test/0.tar", pictures, {"cls": [n % 5 for n in range(150)]})
     write_samples(folder / "found/test/0.tar", pictures, {"txt": captions})
     for name in ("pets", "found"):
@@ -80,6 +81,11 @@ def losses(folder, name):
     return {line["step"]: line["loss"] for line in lines if "loss" in line}
 
 
+def bad_samples(folder, name):
+    lines = read_metrics(folder / name / "metrics.jsonl")
+    return [line["bad_samples/broken_image"] for line in lines if line.get("bad_samples")]
+
+
 @pytest.fixture(scope="module")
 def expected(folder):
     """Losses of the run on one device."""
@@ -92,10 +98,12 @@ def expected(folder):
 
 
 def check(folder, name, expected):
-    """Step by step the losses of one device, up to float32's rounding."""
+    """Step by step one device's losses, up to float32's rounding, and its count of bad samples."""
     found = losses(folder, name)
     assert list(found) == list(expected)
     np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=2e-5)
+    assert bad_samples(folder, name) == bad_samples(folder, "1x1")
+    assert bad_samples(folder, name)[-1] >= STEPS * BATCH // 40 - 1
 
 
 def interrupted(folder, name, processes, devices, number, sign):
