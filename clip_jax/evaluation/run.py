@@ -63,7 +63,7 @@ def classify(
 ) -> tuple[Result, Scores]:
     """Zero-shot classification of a data set that is open, and the scores behind the result."""
     prompts = sum(map(len, class_prompts(data.classnames, data.templates)))
-    with _progress(data.name, prompts + len(data.images)) as on_batch:
+    with progress(data.name, prompts + len(data.images)) as on_batch:
         scores = score_images(model, data, on_batch, cache)
     notes = {"chance": chance(data), **unread(len(data.images) - len(scores.images))}
     metrics = metrics_of(scores)
@@ -74,7 +74,7 @@ def retrieve(
     model: Model, name: str, data: CaptionedImages, at: Sequence[int] = ()
 ) -> tuple[Result, EmbeddedPairs]:
     """Retrieval in a data set that is open, and the embeddings behind the result."""
-    with _progress(data.name, len(data.images) + sum(map(len, data.captions))) as on_batch:
+    with progress(data.name, len(data.images) + sum(map(len, data.captions))) as on_batch:
         pairs = embed_pairs(model, data, on_batch)
     notes = unread(len(data.images) - len(pairs.images))
     metrics = retrieval_metrics(pairs, at)
@@ -111,10 +111,10 @@ def evaluate_all(
 
 
 @contextmanager
-def _progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar over `total` images and texts; yields the function that moves it on."""
     console = Console(stderr=True)
     silent = not console.is_terminal or jax.process_index() != 0
-    with Progress(console=console, transient=True, disable=silent) as progress:
-        task = progress.add_task(name, total=total)
-        yield lambda count: progress.advance(task, count)
+    with Progress(console=console, transient=True, disable=silent) as bar:
+        task = bar.add_task(name, total=total)
+        yield lambda count: bar.advance(task, count)
