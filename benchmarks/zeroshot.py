@@ -7,8 +7,8 @@ layout: classification, multilabel or retrieval. open_clip makes random weights;
 them in float32 on each set, in processes of their own that take turns (A B B A). Prints the metrics
 of both, how far they are apart, and the seconds from a loaded model to the metrics, classifier and
 compilation included; no classifier is taken from disk. Of a classification set also: how far the
-cosines are apart; the ties, pairs of images that a class ranks in another order there than here,
-and the largest distance of their cosines; and how far this project's metrics of the peer's cosines
+logits are apart; the ties, pairs of images that a class ranks in another order there than here,
+and the largest distance of their logits; and how far this project's metrics of the peer's logits
 are from the peer's own.
 
 --templates: prompts for all sets, JSON. --spread: a set by whose images and classes the weights are
@@ -92,7 +92,7 @@ def evaluate(folder: Path, request: dict) -> dict:
     else:
         data = open_classification(request["data"], PromptFiles(templates=request["file"]))
         result, scores = classify(model, "", data)
-        np.save(folder / "ours_scores.npy", scores.values)
+        np.save(folder / "ours_scores.npy", 100 * scores.values)
     return {"metrics": result.metrics, "seconds": time.perf_counter() - start}
 
 
@@ -115,7 +115,7 @@ def compare(turns: list[dict]) -> dict:
 
 
 def compare_scores(ours: np.ndarray, scores: np.ndarray, labels: np.ndarray, peer: dict) -> dict:
-    """The cosines here and there, [images, classes], and what metrics make of theirs."""
+    """100 times the cosines here and there, [images, classes], and what metrics make of theirs."""
     from clip_jax.evaluation.zeroshot import Scores, metrics_of
 
     labels = labels.astype(bool) if labels.ndim == 2 else labels
@@ -127,10 +127,10 @@ def compare_scores(ours: np.ndarray, scores: np.ndarray, labels: np.ndarray, pee
         ties += int(swapped.sum())
         widest = max(widest, float(gaps[swapped].max(initial=0)))
     return {
-        "largest_difference_of_cosines": float(np.abs(ours - scores).max()),
+        "largest_difference_of_logits": float(np.abs(ours - scores).max()),
         "ties": ties,
         "widest_tie": widest,
-        "metrics_of_the_same_cosines": max(abs(again[name] - peer[name]) for name in again),
+        "metrics_of_the_same_logits": max(abs(again[name] - peer[name]) for name in again),
     }
 
 

@@ -86,12 +86,12 @@ def evaluate(folder: Path, request: dict) -> dict:
 
 
 def keep_scores(path: Path) -> None:
-    """Have CLIP_benchmark write the cosines and labels that it computes metrics from."""
+    """Have CLIP_benchmark write the logits and labels that it computes metrics from."""
     run_classification = zeroshot_classification.run_classification
 
     def run_and_keep(*arguments, **options):
         logits, target = run_classification(*arguments, **options)
-        np.savez(path, scores=logits.numpy() / 100, labels=target.numpy())
+        np.savez(path, scores=logits.numpy(), labels=target.numpy())
         return logits, target
 
     zeroshot_classification.run_classification = run_and_keep

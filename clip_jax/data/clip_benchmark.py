@@ -16,6 +16,7 @@ import numpy as np
 
 from clip_jax.data.files import stamps
 from clip_jax.data.hub import dataset_name, local_dataset
+from clip_jax.data.images import UNREADABLE, load_image
 from clip_jax.data.prompts import OWN_PROMPTS, PromptFiles, check_templates, read_lines
 from clip_jax.data.samples import IMAGE_EXTENSIONS, CaptionedImages, Image, LabelledImages
 from clip_jax.data.tar_index import TarIndex
@@ -36,7 +37,22 @@ class TarImages:
         return len(self._index)
 
     def __getitem__(self, index: int) -> Image:
-        return self._index.read(index, "image")
+        return without_alpha(self._index.read(index, "image"))
+
+
+def without_alpha(content: bytes) -> Image:
+    """A file as it is, or the RGB pixels of one with transparency or a palette.
+
+    CLIP_benchmark reads its shards through webdataset, which converts before the picture is
+    resized; open_clip's transform alone converts after. What is unreadable is left as it is.
+    """
+    try:
+        picture = load_image(content)
+        if picture.mode in ("RGB", "L"):
+            return content
+        return np.asarray(picture.convert("RGB"))
+    except UNREADABLE:
+        return content
 
     @property
     def identity(self) -> str:

@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+import PIL.Image
 import pytest
 from shards import (
     encode,
@@ -75,6 +76,19 @@ def test_retrieval(pictures):
     assert [data.images[i] for i in range(len(data.images))] == [
         encode(solid(i)) for i in range(len(CAPTIONS))
     ]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "LA"])
+def test_pictures_of_other_modes_are_converted_before_they_are_resized(pets, mode):
+    """As webdataset does, through which CLIP_benchmark reads."""
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 8, 4), np.uint8)
+    picture = PIL.Image.fromarray(pixels).convert("RGBA" if mode == "RGBA" else "RGB").convert(mode)
+    content = encode(picture)
+    write_tar(pets / "test" / "0.tar", [("0.png", content), ("0.cls", b"1"), ("1.cls", b"2")])
+    write_tar(pets / "test" / "1.tar", [("1.png", content[:40]), ("1.cls", b"2")])
+    images = open_classification(str(pets)).images
+    np.testing.assert_array_equal(images[0], np.asarray(picture.convert("RGB")))
+    assert images[1] == content[:40]  # unreadable, which is said where it is prepared
 
 
 ROWS = [[0, 1, 1], [1, 0, 0], [0, 0, 0]]
