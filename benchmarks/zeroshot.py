@@ -6,7 +6,13 @@ PATH is the Python of an environment with open_clip and CLIP_benchmark, SET a di
 layout: classification, multilabel or retrieval. open_clip makes random weights; both sides evaluate
 them in float32 on each set, in processes of their own that take turns (A B B A). Prints the metrics
 of both, how far they are apart, and the seconds from a loaded model to the metrics, classifier and
-compilation included; no classifier is taken from disk. --templates: prompts for all sets, JSON.
+compilation included; no classifier is taken from disk. Of a classification set also: how far the
+cosines are apart; the ties, pairs of images that a class ranks in another order there than here,
+and the largest distance of their cosines; and how far this project's metrics of the peer's cosines
+are from the peer's own.
+
+--templates: prompts for all sets, JSON. --spread: a set by whose images and classes the weights are
+made to tell inputs apart; without it a random model ranks by rounding.
 """
 
 import argparse
@@ -17,6 +23,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 PEER = Path(__file__).with_name("zeroshot_peer.py")
 VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
 
@@ -26,7 +34,9 @@ def main() -> None:
     parser.add_argument("--peer-python", default=sys.executable)
     parser.add_argument("--data", nargs="*", default=[])
     parser.add_argument("--model", default="ViT-B-32", help="open_clip's name")
+    parser.add_argument("--spread", nargs=1, default=[], help="a classification set")
     parser.add_argument("--templates", help="a JSON list of prompts with {c}")
+    parser.add_argument("--once", action="store_true", help="one turn each: metrics, no speed")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--turn", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -35,15 +45,21 @@ def main() -> None:
         return
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        run([arguments.peer_python, str(PEER), "make", folder, arguments.model])
+        make = [arguments.peer_python, str(PEER), "make", folder, arguments.model]
+        run([*make, *arguments.spread])
         peer = [arguments.peer_python, str(PEER), "evaluate", folder]
         ours = [sys.executable, __file__, "--turn", folder]
         for data in arguments.data:
             request = {"data": data, "file": arguments.templates}
             if arguments.templates:
                 request["templates"] = json.loads(Path(arguments.templates).read_text())
-            turns = [run([*side, json.dumps(request)]) for side in (peer, ours, ours, peer)]
-            rows.append({"data": Path(data).name} | compare([json.loads(t) for t in turns]))
+            sides = (peer, ours) if arguments.once else (peer, ours, ours, peer)
+            turns = [json.loads(run([*side, json.dumps(request)])) for side in sides]
+            rows.append({"data": Path(data).name, **compare(turns)})
+            if (scores := Path(folder) / "ours_scores.npy").is_file():
+                there = np.load(Path(folder) / "peer_scores.npz")
+                rows[-1] |= compare_scores(np.load(scores), **there, peer=turns[0]["metrics"])
+                scores.unlink()
             print(json.dumps(rows[-1], indent=1), flush=True)
     if arguments.output:
         arguments.output.write_text(json.dumps(rows, indent=1) + "\n")
@@ -64,9 +80,9 @@ def evaluate(folder: Path, request: dict) -> dict:
     import jax
 
     import clip_jax
-    from clip_jax.data.clip_benchmark import dataset_type
+    from clip_jax.data.clip_benchmark import dataset_type, open_classification
     from clip_jax.data.prompts import PromptFiles
-    from clip_jax.evaluation.run import run_retrieval, run_zeroshot
+    from clip_jax.evaluation.run import classify, run_retrieval
 
     model = clip_jax.load(folder, tokenizer=folder / VOCABULARY)
     jax.block_until_ready(model.variables)
@@ -74,21 +90,47 @@ def evaluate(folder: Path, request: dict) -> dict:
     if dataset_type(Path(request["data"])) == "retrieval":
         result, _ = run_retrieval(model, "", request["data"])
     else:
-        prompts = PromptFiles(templates=request["file"])
-        result, _ = run_zeroshot(model, "", request["data"], prompts)
+        data = open_classification(request["data"], PromptFiles(templates=request["file"]))
+        result, scores = classify(model, "", data)
+        np.save(folder / "ours_scores.npy", scores.values)
     return {"metrics": result.metrics, "seconds": time.perf_counter() - start}
 
 
 def compare(turns: list[dict]) -> dict:
     """Metrics and medians of the turns peer, ours, ours, peer."""
     peer, ours = turns[0]["metrics"], turns[1]["metrics"]
+    metrics = {
+        "metrics": {name: {"clip_jax": ours[name], "clip_benchmark": peer[name]} for name in ours},
+        "largest_difference": max(abs(ours[name] - peer[name]) for name in ours),
+    }
+    if len(turns) == 2:
+        return metrics
     seconds = [turn["seconds"] for turn in turns]
     there, here = statistics.median(seconds[::3]), statistics.median(seconds[1:3])
     return {
-        "metrics": {name: {"clip_jax": ours[name], "clip_benchmark": peer[name]} for name in ours},
-        "largest_difference": max(abs(ours[name] - peer[name]) for name in ours),
+        **metrics,
         "seconds": {"clip_jax": here, "clip_benchmark": there, "turns": seconds},
         "speedup": there / here,
+    }
+
+
+def compare_scores(ours: np.ndarray, scores: np.ndarray, labels: np.ndarray, peer: dict) -> dict:
+    """The cosines here and there, [images, classes], and what metrics make of theirs."""
+    from clip_jax.evaluation.zeroshot import Scores, metrics_of
+
+    labels = labels.astype(bool) if labels.ndim == 2 else labels
+    again = metrics_of(Scores(scores, labels, np.arange(len(scores))))
+    ties, widest = 0, 0.0
+    for here, there in zip(ours.T, scores.T, strict=True):
+        gaps = there[:, None] - there
+        swapped = (gaps > 0) & (here[:, None] <= here)
+        ties += int(swapped.sum())
+        widest = max(widest, float(gaps[swapped].max(initial=0)))
+    return {
+        "largest_difference_of_cosines": float(np.abs(ours - scores).max()),
+        "ties": ties,
+        "widest_tie": widest,
+        "metrics_of_the_same_cosines": max(abs(again[name] - peer[name]) for name in again),
     }
 
 

@@ -1,11 +1,11 @@
 """open_clip's and CLIP_benchmark's side of zeroshot.py and classifier.py, in their environment.
 
-python zeroshot_peer.py make FOLDER MODEL            random weights and the vocabulary
+python zeroshot_peer.py make FOLDER MODEL [DATA]     random weights and the vocabulary
 python zeroshot_peer.py evaluate FOLDER REQUEST      a data set by CLIP_benchmark
 python zeroshot_peer.py classifier FOLDER REQUEST    open_clip's classifier of some prompts
 
 REQUEST is a JSON object. Figures go to the last line of the output, as JSON; a classifier to
-FOLDER/peer.npy.
+FOLDER/peer.npy, the scores of a classification set to FOLDER/peer_scores.npz.
 """
 
 import json
@@ -27,20 +27,39 @@ BATCH, WORKERS = 64, 4  # CLIP_benchmark's defaults
 IMAGES = ("webp", "png", "jpg", "jpeg")
 
 
-def make(folder: Path, name: str) -> None:
-    """Weights in which every parameter matters: norms away from 1, biases away from 0."""
+def make(folder: Path, name: str, data: str | None = None) -> None:
+    """Weights in which every parameter matters: norms away from 1, biases away from 0.
+
+    data: a classification set whose first images and whose class names are spread around the origin
+    by the last biases. Random towers give all inputs nearly the same features, and ranks by chance.
+    """
     torch.manual_seed(0)
-    model = open_clip.create_model(name, force_quick_gelu=True)
+    model, _, transform = open_clip.create_model_and_transforms(name, force_quick_gelu=True)
     with torch.no_grad():
         for key, parameter in model.named_parameters():
             if key != "logit_scale" and parameter.ndim < 2:
                 parameter += 0.1 * torch.randn_like(parameter)
+        if data is not None:
+            spread(model.eval(), transform, open_clip.get_tokenizer(name), Path(data))
     config = open_clip.get_model_config(name) | {"quick_gelu": True}
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     save_config_for_hf(model, folder / "open_clip_config.json", model_config=config)
     vocabulary = Path(open_clip.__file__).with_name("bpe_simple_vocab_16e6.txt.gz")
     shutil.copy(vocabulary, folder)
     (folder / "name").write_text(name)
+
+
+def spread(model, transform, tokenizer, data: Path) -> None:
+    """Take the mean output of each tower's last norm from that norm's bias."""
+    images, _ = next(iter(open_shards(data, 1, "classification", transform)))
+    tokens = tokenizer(read_lines(data / "classnames.txt"))
+    outputs = {}
+    for norm in (model.visual.ln_post, model.ln_final):
+        norm.register_forward_hook(lambda norm, _, output: outputs.update({norm: output}))
+    model(images, tokens)
+    model.visual.ln_post.bias -= outputs[model.visual.ln_post][:, 0].mean(dim=0)
+    last = outputs[model.ln_final][torch.arange(len(tokens)), tokens.argmax(dim=-1)]
+    model.ln_final.bias -= last.mean(dim=0)
 
 
 def evaluate(folder: Path, request: dict) -> dict:
@@ -59,10 +78,23 @@ def evaluate(folder: Path, request: dict) -> dict:
         dataset.classes = read_lines(root / "classnames.txt")
         own = read_lines(root / "zeroshot_classification_templates.txt")
         templates = request.get("templates") or own
+        keep_scores(folder / "peer_scores.npz")
         metrics = zeroshot_classification.evaluate(
             model, loader, tokenizer, dataset.classes, templates, "cpu", amp=False
         )
     return {"metrics": metrics, "seconds": time.perf_counter() - start}
+
+
+def keep_scores(path: Path) -> None:
+    """Have CLIP_benchmark write the cosines and labels that it computes metrics from."""
+    run_classification = zeroshot_classification.run_classification
+
+    def run_and_keep(*arguments, **options):
+        logits, target = run_classification(*arguments, **options)
+        np.savez(path, scores=logits.numpy() / 100, labels=target.numpy())
+        return logits, target
+
+    zeroshot_classification.run_classification = run_and_keep
 
 
 def open_shards(root: Path, count: int, kind: str, transform) -> webdataset.WebDataset:
@@ -103,7 +135,7 @@ if __name__ == "__main__":
     task, target = sys.argv[1], Path(sys.argv[2])
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     if task == "make":
-        make(target, sys.argv[3])
+        make(target, *sys.argv[3:])
     else:
         run = {"evaluate": evaluate, "classifier": classifier}[task]
         print(json.dumps(run(target, json.loads(sys.argv[3]))))

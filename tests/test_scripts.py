@@ -254,6 +254,18 @@ def test_a_workdir_with_another_recipe_s_checkpoint(refused, trained):
         (["zeroshot", "--model", "{}/run", "--data", "{}/found"], "evaluate it with eval.py retr"),
         (["retrieval", "--model", "{}/run", "--data", "{}/pets"], "evaluate it with eval.py zero"),
         (["retrieval", "--model", "{}/run", "--data", "{}/none"], "/none: no such data"),
+        (
+            ["retrieval", "--model", "{}/run", "--data", "{}/found", "--recall-at", "1", "4"],
+            "found: no recall@4 among 2 images and 3 captions; give numbers from 1 to 2",
+        ),
+        (
+            [
+                *("zeroshot", "--model", "{}/run", "--data", "{}/pets"),
+                *("--templates", "{}/pets/classnames.txt"),
+            ],
+            "/pets/classnames.txt: template 'cat' has no {c} for the class name",
+        ),
+        (["suite", "--model", "{}/run", "--data", "{}/run"], "/run: no data set at or below it"),
     ],
 )
 def test_evaluations_that_cannot_be(refused, trained, arguments, message):
@@ -292,7 +304,8 @@ def test_help_without_a_recipe(capsys):
     assert in_process("eval.py", "--help") == 0
     help_text = capsys.readouterr().out
     assert "zeroshot" in help_text
-    assert all(task in help_text for task in ("retrieval", "probe", "fewshot", "robustness"))
+    tasks = ("retrieval", "suite", "probe", "fewshot", "robustness")
+    assert all(task in help_text for task in tasks)
 
 
 def test_overrides_reach_the_recipe():
@@ -349,6 +362,25 @@ def test_a_trained_model_is_evaluated_into_a_file(trained, tmp_path, capsys):
     }
     table = capsys.readouterr().out
     assert all(metric in table for metric in metrics)
+
+
+def test_prompts_of_one_s_own(trained, tmp_path):
+    output, names, own = (tmp_path / name for name in ("result.json", "names", "own.json"))
+    names.write_text("fox\ntree\nhouse")
+    own.write_text(json.dumps({"fox": ["a quick fox"], "tree": ["a tree"], "house": ["a", "b"]}))
+    arguments = ["--model", str(trained), "--data", f"{trained.parent}/pets", "--no-cache"]
+    arguments += ["--classnames", str(names), "--templates", str(own), "--output", str(output)]
+    assert in_process("eval.py", "zeroshot", *arguments) == 0
+    assert set(json.loads(output.read_text())["metrics"]) == {"acc1", "mean_per_class_recall"}
+
+
+def test_a_suite_of_two_sets(trained, tmp_path, capsys):
+    arguments = ["--model", str(trained), "--data", str(trained.parent), "--no-cache"]
+    assert in_process("eval.py", "suite", *arguments, "--output", str(tmp_path / "out")) == 0
+    assert (tmp_path / "out" / "report.html").read_text().startswith("<!doctype html>")
+    table = capsys.readouterr().out
+    assert "pets" in table
+    assert "found" in table
 
 
 def test_calling_a_finished_run_again_trains_nothing(trained):

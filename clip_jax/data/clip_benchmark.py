@@ -56,10 +56,22 @@ def open_classification(
     if templates is None:
         templates = _read_lines(folder / "zeroshot_classification_templates.txt")
     check_templates(prompts.templates or str(folder), classnames, templates)
-    index = _open_split(folder, "npy" if kind == "multilabel" else "cls", split)
+    index = _open_split(folder, "npy" if kind == "multilabel" else "cls", split=split)
     read_labels = _read_rows if kind == "multilabel" else _read_labels
     labels = read_labels(index, len(classnames))
     return LabelledImages(name, TarImages(index), labels, classnames, templates)
+
+
+def open_metadata(folder: Path) -> np.ndarray:
+    """What DataComp's sets of groups say of each image beside its label: [images, fields] int.
+
+    In a single-label set this is the `npy` of each sample.
+    """
+    index = _open_split(folder, "cls", "npy")
+    rows = [_read_array(index, i) for i in range(len(index))]
+    if len({row.shape for row in rows}) > 1 or len(index) < len(_open_split(folder, "cls")):
+        raise InputError(f"{folder}: not every image has its metadata, a .npy file of equal length")
+    return np.stack(rows).reshape(len(rows), -1)
 
 
 def open_retrieval(root: str) -> CaptionedImages:
@@ -113,10 +125,7 @@ def _read_rows(index: TarIndex, classes: int) -> np.ndarray:
     """[samples, classes] bool of a multilabel set."""
     labels = np.empty((len(index), classes), bool)
     for i in range(len(index)):
-        try:
-            row = np.load(io.BytesIO(index.read(i, "npy")), allow_pickle=False)
-        except (ValueError, EOFError, OSError):
-            raise InputError(f"{index.describe(i)}: the .npy file is damaged") from None
+        row = _read_array(index, i)
         if row.shape != (classes,) or not np.isin(row, (0, 1)).all():
             raise InputError(
                 f"{index.describe(i)}: labels must be {classes} values 0 or 1, one for each class, "
@@ -126,15 +135,24 @@ def _read_rows(index: TarIndex, classes: int) -> np.ndarray:
     return labels
 
 
-def _open_split(root: Path, target: str, split: str = "test") -> TarIndex:
+def _read_array(index: TarIndex, sample: int) -> np.ndarray:
+    try:
+        return np.load(io.BytesIO(index.read(sample, "npy")), allow_pickle=False)
+    except (ValueError, EOFError, OSError):
+        raise InputError(f"{index.describe(sample)}: the .npy file is damaged") from None
+
+
+def _open_split(root: Path, *targets: str, split: str = "test") -> TarIndex:
     folder = root / split
     count = " ".join(_read_lines(folder / "nshards.txt"))
     if not count.isdecimal() or int(count) == 0:
         raise InputError(f"{folder / 'nshards.txt'}: holds {count[:20]!r}, not a number of shards")
     shards = [folder / f"{number}.tar" for number in range(int(count))]
-    index = TarIndex(shards, {"image": IMAGE_EXTENSIONS, target: (target,)})
+    fields = {target: (target,) for target in targets}
+    index = TarIndex(shards, {"image": IMAGE_EXTENSIONS, **fields})
     if len(index) == 0:
-        raise InputError(f"{folder}: no sample with an image and a .{target} file")
+        wanted = " and ".join(f"a .{target} file" for target in targets)
+        raise InputError(f"{folder}: no sample with an image and {wanted}")
     return index
 
 

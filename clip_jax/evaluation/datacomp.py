@@ -6,10 +6,13 @@ known by the name of its folder: wds_vtab-pets_test, or vtab-pets.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from clip_jax.data.clip_benchmark import open_metadata
 from clip_jax.evaluation.results import Result
+from clip_jax.evaluation.zeroshot import Scores
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,11 @@ class DataCompTask:
     """Its name there."""
     metric: str = "acc1"
     """The metric that counts."""
+    group: int | None = None
+    """The field of the images' metadata by which they fall into groups, the worst of which counts:
+    regions or levels of income."""
+    guesses: int = 1
+    """Of which one must be right, in a metric of groups."""
 
 
 PER_CLASS, RETRIEVAL = "mean_per_class_recall", "mean_recall@1"
@@ -60,9 +68,9 @@ TASKS = (
     DataCompTask("retrieval/mscoco_2014_5k_test_image_text_retrieval", "MSCOCO", RETRIEVAL),
     DataCompTask("wilds/iwildcam", "iWildCam", "F1-macro_all"),
     DataCompTask("wilds/camelyon17", "Camelyon17"),
-    DataCompTask("wilds/fmow", "FMoW", "acc_worst_region"),
-    DataCompTask("fairness/dollar_street", "Dollar Street", "acc_top5_wg"),
-    DataCompTask("fairness/geode", "GeoDE", "acc_wg"),
+    DataCompTask("wilds/fmow", "FMoW", "acc_worst_region", group=0),
+    DataCompTask("fairness/dollar_street", "Dollar Street", "acc_top5_wg", group=0, guesses=5),
+    DataCompTask("fairness/geode", "GeoDE", "acc_wg", group=0),
 )
 GROUPS = {
     "ImageNet": ("ImageNet 1k",),
@@ -79,6 +87,7 @@ GROUPS = {
 }
 """DataComp's groups of sets, by their names there."""
 
+COMMON = ("acc1", PER_CLASS, RETRIEVAL)
 MAIN = {"zeroshot_classification": "acc1", "zeroshot_retrieval": RETRIEVAL}
 
 
@@ -90,6 +99,38 @@ def task_of(dataset: str) -> DataCompTask | None:
         if short in (folder, folder.removeprefix("fairness-"), folder.removeprefix("retrieval-")):
             return task
     return None
+
+
+def own_metrics(dataset: str, folder: Path, scores: Scores) -> dict[str, float]:
+    """The metric that counts, of a task in which it is none of those of all classification sets.
+
+    The accuracy in the worst group, or the F1 score averaged over the classes that occur.
+    """
+    task = task_of(dataset)
+    if task is None or task.metric in COMMON or scores.labels.ndim == 2:
+        return {}
+    if task.group is None:
+        return {task.metric: macro_f1(scores.values.argmax(axis=1), scores.labels)}
+    groups = open_metadata(folder)[scores.images, task.group]
+    return {task.metric: worst_group(scores, groups, task.guesses)}
+
+
+def worst_group(scores: Scores, groups: np.ndarray, guesses: int) -> float:
+    """The smallest of the groups' accuracies; groups: [images] int."""
+    ranked = np.argsort(-scores.values, axis=1, kind="stable")[:, :guesses]
+    hits = (ranked == scores.labels[:, None]).any(axis=1)
+    return min(float(hits[groups == group].mean()) for group in np.unique(groups))
+
+
+def macro_f1(predicted: np.ndarray, labels: np.ndarray) -> float:
+    """Mean over the classes that occur of 2 * right / (labelled + predicted)."""
+    scores = [
+        2
+        * np.sum((predicted == label) & (labels == label))
+        / (np.sum(predicted == label) + np.sum(labels == label))
+        for label in np.unique(labels)
+    ]
+    return float(np.mean(scores))
 
 
 def main_metric(result: Result) -> tuple[str, float | None]:

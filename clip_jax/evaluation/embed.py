@@ -56,11 +56,18 @@ def embed_readable(
     the model's unit embeddings. Raises InputError if none can be read.
     """
     plan = Plan(len(images), batch_size, mesh_of(model.params))
-    parts = image_batches(images, model.resize, plan.part, *plan.share)
-    size = model.config.image.image_size
-    nothing = np.zeros((0, size, size, 3), np.uint8), np.zeros(0, bool)
+    process, processes = plan.share
+
+    def parts() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        batches = image_batches(images, model.resize, plan.part, process, processes)
+        for batch, (pixels, readable) in enumerate(batches):
+            first = (batch * processes + process) * plan.part
+            yield pixels, np.where(readable, first + np.arange(len(pixels)), -1)
+        size = model.config.image.image_size
+        yield np.zeros((0, size, size, 3), np.uint8), np.zeros(0, int)
+
     encode = encode or partial(model.encode_image, normalize=True)
-    rows, numbers = plan.embed(encode, parts, nothing, on_batch)
+    rows, numbers = plan.embed(encode, parts(), on_batch)
     if len(numbers) == 0:
         raise InputError(f"none of the {len(images)} images of the set is readable")
     return rows, numbers
@@ -83,16 +90,26 @@ def embed_images(
     return rows
 
 
-def embed_texts(model: Model, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
+def embed_texts(
+    model: Model,
+    texts: Sequence[str],
+    batch_size: int = 256,
+    on_batch: Callable[[int], None] = lambda done: None,
+) -> np.ndarray:
     """Unit embeddings of all texts in order: float32 [texts, embed]. Long ones are truncated.
 
     Texts are batched by length, and each batch runs at the length of its longest text, rounded up
     so that few lengths are compiled.
     """
-    return embed_tokens(model, model.tokenize(texts, truncate=True), batch_size)
+    return embed_tokens(model, model.tokenize(texts, truncate=True), batch_size, on_batch)
 
 
-def embed_tokens(model: Model, tokens: np.ndarray, batch_size: int = 256) -> np.ndarray:
+def embed_tokens(
+    model: Model,
+    tokens: np.ndarray,
+    batch_size: int = 256,
+    on_batch: Callable[[int], None] = lambda done: None,
+) -> np.ndarray:
     """embed_texts of token ids: int32 [texts, context] -> float32 [texts, embed]."""
     lengths = tokens.argmax(axis=1) + 1  # up to the end-of-text token, which the tower reads
     order = np.argsort(lengths, kind="stable")
@@ -104,10 +121,10 @@ def embed_tokens(model: Model, tokens: np.ndarray, batch_size: int = 256) -> np.
             batch = order[start : start + plan.part * processes]
             length = -(-lengths[batch[-1]] // LENGTH_STEP) * LENGTH_STEP
             own = batch[process * plan.part : (process + 1) * plan.part]
-            yield tokens[own, :length], np.ones(len(own), bool)
+            yield tokens[own, :length], own
 
-    rows, _ = plan.embed(partial(model.encode_text, normalize=True), parts())
-    return rows[np.argsort(order)]
+    rows, _ = plan.embed(partial(model.encode_text, normalize=True), parts(), on_batch)
+    return rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,32 +150,30 @@ class Plan:
         self,
         encode: Encode,
         parts: Iterator[tuple[np.ndarray, np.ndarray]],
-        nothing: tuple[np.ndarray, np.ndarray] | None = None,
         on_batch: Callable[[int], None] = lambda done: None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What `encode` gives for the valid inputs, in order, and the numbers of these inputs.
+        """What `encode` gives for the inputs, in order, and the numbers of these inputs.
 
-        parts: this process's part of each batch, and which of its rows are valid. Where the inputs
-        end it is short, or missing and `nothing` in its place. What is not valid and what fills the
-        batch up does not count: each row goes with the number of its input, or -1.
+        parts: this process's part of each batch, and the number of each of its rows among all
+        inputs, -1 for one that does not count. Where the inputs end, a part may be short or empty;
+        what fills the batch up does not count.
         """
-        process, processes = self.share
         everywhere = NamedSharding(self.mesh, P())
-        rows, numbers = [], []
-        for start in range(0, self.total, self.part * processes):
-            part, valid = next(parts, nothing) if nothing else next(parts)
-            number = start + process * self.part + np.arange(self.part, dtype=np.int32)
-            number[~pad_rows(valid, self.part)] = -1
-            batch = put_batch({"inputs": pad_rows(part, self.part), "number": number}, self.mesh)
-            embedded = encode(batch["inputs"])
-            embedded, number = jax.device_get(
-                jax.device_put((embedded, batch["number"]), everywhere)
-            )
-            rows.append(embedded[number >= 0])
-            numbers.append(number[number >= 0])
-            on_batch(min(self.part * processes, self.total - start))
-        order = np.argsort(np.concatenate(numbers))
-        return np.concatenate(rows)[order], np.concatenate(numbers)[order]
+        batch_size = self.part * self.share[1]
+        embedded = np.zeros((self.total, 0), np.float32)
+        counts = np.zeros(self.total, bool)
+        for start, (part, number) in zip(range(0, self.total, batch_size), parts, strict=False):
+            number = np.pad(number, (0, self.part - len(part)), constant_values=-1)
+            inputs = {"inputs": pad_rows(part, self.part), "number": number.astype(np.int32)}
+            batch = put_batch(inputs, self.mesh)
+            rows = encode(batch["inputs"])
+            rows, number = jax.device_get(jax.device_put((rows, batch["number"]), everywhere))
+            if start == 0:
+                embedded = np.zeros((self.total, rows.shape[1]), np.float32)
+            embedded[number[number >= 0]] = rows[number >= 0]
+            counts[number[number >= 0]] = True
+            on_batch(min(batch_size, self.total - start))
+        return embedded if counts.all() else embedded[counts], np.flatnonzero(counts)
 
 
 def pad_rows(rows: np.ndarray, count: int) -> np.ndarray:

@@ -23,7 +23,7 @@ def render_report(models: Mapping[str, Sequence[Evaluation]]) -> str:
     body = [
         "<h1>Zero-shot evaluation</h1>",
         f'<p class="soft">{_count(len(names), "model")} on {_count(len(sets), "data set")}</p>',
-        _overview(sets, names, models),
+        _overview(sets, names),
         f"<h2>At a glance</h2>{_legend(names)}{_bars(sets, names)}",
         *(_data_set(name, own) for name, own in sets.items()),
     ]
@@ -35,12 +35,8 @@ def render_report(models: Mapping[str, Sequence[Evaluation]]) -> str:
     )
 
 
-def _overview(
-    sets: Mapping[str, Mapping[str, Evaluation]],
-    names: Sequence[str],
-    models: Mapping[str, Sequence[Evaluation]],
-) -> str:
-    """The table of sets and models, with DataComp's averages below."""
+def _overview(sets: Mapping[str, Mapping[str, Evaluation]], names: Sequence[str]) -> str:
+    """The table of sets and models, below it DataComp's averages of the sets that all have."""
     head = "".join(f'<th class="number">{escape(name)}</th>' for name in names)
     rows = []
     for dataset, own in sets.items():
@@ -53,13 +49,13 @@ def _overview(
             f'<td class="number">{first.images}</td><td class="number">{_shown(chance)}</td>'
             f"{_cells(values)}</tr>"
         )
-    by_model = [averages([e.result for e in models[name]]) for name in names]
-    for group in by_model[0] if len(sets) > 1 else ():
-        known = by_model[0][group]
+    shared = [own for own in sets.values() if len(own) == len(names)]
+    by_model = [averages([own[name].result for own in shared]) for name in names]
+    for group, about in by_model[0].items() if len(shared) > 1 else ():
         rows.append(
             f'<tr class="average"><th scope="row">{escape(group)}</th>'
-            f"<td>mean of {known['sets']:g} of {known['of']:g} sets</td><td></td><td></td>"
-            f"{_cells([own.get(group, {}).get('mean') for own in by_model])}</tr>"
+            f"<td>mean of {about['sets']:g} of {about['of']:g} sets</td><td></td><td></td>"
+            f"{_cells([own[group]['mean'] for own in by_model])}</tr>"
         )
     return (
         '<div class="wide"><table><tr><th>data set</th><th>metric</th><th class="number">images'

@@ -52,10 +52,13 @@ def check_ranks(data: CaptionedImages, at: Sequence[int]) -> None:
 def embed_pairs(
     model: Model, data: CaptionedImages, on_batch: Callable[[int], None] = lambda done: None
 ) -> EmbeddedPairs:
-    """Embeddings of the images that can be read and of their captions."""
+    """Embeddings of the images that can be read and of their captions.
+
+    on_batch is called with the number of images and of captions that are done.
+    """
     images, kept = embed_readable(model, data.images, on_batch=on_batch)
     captions = [data.captions[number] for number in kept]
-    texts = embed_texts(model, [caption for own in captions for caption in own])
+    texts = embed_texts(model, [text for own in captions for text in own], on_batch=on_batch)
     return EmbeddedPairs(images, texts, np.repeat(np.arange(len(kept)), list(map(len, captions))))
 
 

@@ -8,18 +8,23 @@ import jax
 from rich.console import Console
 from rich.progress import Progress
 
-from clip_jax.data.prompts import OWN_PROMPTS, PromptFiles
-from clip_jax.data.samples import LabelledImages
+from clip_jax.data.prompts import OWN_PROMPTS, PromptFiles, class_prompts
+from clip_jax.data.samples import CaptionedImages, LabelledImages
 from clip_jax.data.sources import open_captioned, open_labelled
 from clip_jax.evaluation.results import Result, print_results, write_results
-from clip_jax.evaluation.retrieval import check_ranks, embed_pairs, retrieval_metrics
+from clip_jax.evaluation.retrieval import (
+    EmbeddedPairs,
+    check_ranks,
+    embed_pairs,
+    retrieval_metrics,
+)
 from clip_jax.evaluation.similarity import (
     Example,
     caption_examples,
     class_examples,
     draw_similarity,
 )
-from clip_jax.evaluation.zeroshot import metrics_of, score_images
+from clip_jax.evaluation.zeroshot import Scores, metrics_of, score_images
 from clip_jax.model import Model
 from clip_jax.parallel.processes import same_errors
 
@@ -38,11 +43,7 @@ def run_zeroshot(
     """
     with same_errors():
         data = open_labelled(spec, model.config.image.image_size, prompts)
-    with progress(data.name, len(data.images)) as on_batch:
-        scores = score_images(model, data, on_batch, cache)
-    notes = {"chance": chance(data), **unread(len(data.images) - len(scores.images))}
-    task = "zeroshot_classification"
-    result = Result(data.name, task, metrics_of(scores), model=name, notes=notes)
+    result, _ = classify(model, name, data, cache)
     return result, class_examples(data)
 
 
@@ -53,12 +54,31 @@ def run_retrieval(
     with same_errors():
         data = open_captioned(spec, model.config.image.image_size)
         check_ranks(data, at)
-    with progress(data.name, len(data.images)) as on_batch:
+    result, _ = retrieve(model, name, data, at)
+    return result, caption_examples(data)
+
+
+def classify(
+    model: Model, name: str, data: LabelledImages, cache: bool = False
+) -> tuple[Result, Scores]:
+    """Zero-shot classification of a data set that is open, and the scores behind the result."""
+    prompts = sum(map(len, class_prompts(data.classnames, data.templates)))
+    with progress(data.name, prompts + len(data.images)) as on_batch:
+        scores = score_images(model, data, on_batch, cache)
+    notes = {"chance": chance(data), **unread(len(data.images) - len(scores.images))}
+    metrics = metrics_of(scores)
+    return Result(data.name, "zeroshot_classification", metrics, name, notes=notes), scores
+
+
+def retrieve(
+    model: Model, name: str, data: CaptionedImages, at: Sequence[int] = ()
+) -> tuple[Result, EmbeddedPairs]:
+    """Retrieval in a data set that is open, and the embeddings behind the result."""
+    with progress(data.name, len(data.images) + sum(map(len, data.captions))) as on_batch:
         pairs = embed_pairs(model, data, on_batch)
     notes = unread(len(data.images) - len(pairs.images))
     metrics = retrieval_metrics(pairs, at)
-    result = Result(data.name, "zeroshot_retrieval", metrics, model=name, notes=notes)
-    return result, caption_examples(data)
+    return Result(data.name, "zeroshot_retrieval", metrics, name, notes=notes), pairs
 
 
 def chance(data: LabelledImages) -> float:
@@ -92,7 +112,7 @@ def evaluate_all(
 
 @contextmanager
 def progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar over `total` images; yields the function that moves it on."""
+    """A bar over `total` images and texts; yields the function that moves it on."""
     console = Console(stderr=True)
     silent = not console.is_terminal or jax.process_index() != 0
     with Progress(console=console, transient=True, disable=silent) as progress:

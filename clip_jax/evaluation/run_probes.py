@@ -74,7 +74,7 @@ def zero_shot_accuracy(
     model: Model, data: LabelledImages, features: Features, cache: bool
 ) -> float:
     """acc1 of the classifier that the prompts give, on features before the projection."""
-    classifier = build_classifier(model, data.classnames, data.templates, cache)
+    classifier = build_classifier(model, data.classnames, data.templates, cache=cache)
     nearest = (project(model, features).rows @ classifier.T).argmax(axis=1)
     return float((nearest == features.labels).mean())
 

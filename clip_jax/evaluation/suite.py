@@ -10,8 +10,9 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,15 @@ from clip_jax.data.sources import open_captioned, open_labelled
 from clip_jax.errors import InputError
 from clip_jax.evaluation.analysis import Analysis, Evaluation, analyse
 from clip_jax.evaluation.classifier_cache import fingerprint
-from clip_jax.evaluation.datacomp import averages, main_metric, to_datacomp
+from clip_jax.evaluation.datacomp import (
+    averages,
+    main_metric,
+    own_metrics,
+    to_datacomp,
+)
 from clip_jax.evaluation.report import render_report
 from clip_jax.evaluation.results import Result, write_file, write_result
-from clip_jax.evaluation.retrieval import embed_pairs, retrieval_metrics
-from clip_jax.evaluation.run import chance, progress, unread
-from clip_jax.evaluation.zeroshot import metrics_of, score_images
+from clip_jax.evaluation.run import classify, retrieve
 from clip_jax.model import Model
 from clip_jax.parallel.processes import gather, same_errors
 
@@ -44,7 +48,6 @@ class Found:
 
     name: str
     folder: Path
-    task: str
 
 
 def run_suite(
@@ -93,11 +96,7 @@ def find_sets(places: Sequence[str]) -> list[Found]:
         roots |= {root.resolve(): dataset_name(place if hub else str(root)) for root in found}
     names = list(roots.values())
     return [
-        Found(
-            name if names.count(name) == 1 else _slug(str(root)),
-            root,
-            "retrieval" if dataset_type(root) == "retrieval" else "classification",
-        )
+        Found(name if names.count(name) == 1 else _slug(str(root)), root)
         for root, name in roots.items()
     ]
 
@@ -106,7 +105,10 @@ def model_folders(models: Sequence[str], output: Path) -> dict[str, Path]:
     """Where the results of each model go."""
     folders = {name: output / _slug(name) for name in models}
     if len(set(folders.values())) < len(models):
-        raise InputError(f"--model {' '.join(models)}: a model is named twice")
+        raise InputError(
+            f"--model {' '.join(models)}: two of these would write to the same folder; name each "
+            "once, and those with like names in calls with another --output"
+        )
     return folders
 
 
@@ -119,56 +121,68 @@ def evaluate_sets(
     problems: dict[str, str],
 ) -> list[Evaluation]:
     """One model on all sets. Sets that cannot be evaluated are added to `problems`."""
-    identity = fingerprint(model, model.variables).hex()
+    identity = model_identity(model)
     evaluations = []
     for found in sets:
-        path = folder / "kept" / f"{found.name}-zeroshot_{found.task}.json"
-        key = {"format": FORMAT, "model": identity, "data": data_identity(found.folder)}
-        kept = read_kept(path, key)
         try:
-            # The first process decides: the others may not see its disk.
-            if gather("kept" if kept else "")[0] == "" or kept is None:
-                kept = evaluate(model, name, found, cache)
+            evaluation = evaluate_once(model, identity, name, found, folder, cache)
         except InputError as error:
             problems[found.name] = str(error)
-            continue
-        evaluations.append(kept)
-        if jax.process_index() == 0:
-            write_file(path, json.dumps({"key": key, **asdict(kept)}))
-            write_result(kept.result, folder / f"{found.name}-zeroshot_{found.task}.json")
+        else:
+            evaluations += [evaluation] if evaluation else []
     return evaluations
 
 
-def evaluate(model: Model, name: str, found: Found, cache: bool) -> Evaluation:
-    """One model on one set."""
-    if found.task == "retrieval":
-        return evaluate_captioned(model, name, found)
-    return evaluate_labelled(model, name, found, cache)
+def evaluate_once(
+    model: Model, identity: str, name: str, found: Found, folder: Path, cache: bool
+) -> Evaluation | None:
+    """What is kept of this model (a hash of it is given) and set; else evaluated, and kept.
+
+    The first process decides. Another, which may not see its disk, gets None for what is kept.
+    """
+    task = "retrieval" if dataset_type(found.folder) == "retrieval" else "classification"
+    file = f"{found.name}-zeroshot_{task}.json"
+    key = {"format": FORMAT, "model": identity, "data": data_identity(found.folder)}
+    kept = read_kept(folder / "kept" / file, key)
+    if gather("kept" if kept else "")[0]:
+        return kept
+    evaluate = evaluate_captioned if task == "retrieval" else evaluate_labelled
+    evaluation = evaluate(model, name, found, cache)
+    if jax.process_index() == 0:
+        write_file(folder / "kept" / file, json.dumps({"key": key, **asdict(evaluation)}))
+        write_result(evaluation.result, folder / file)
+    return evaluation
 
 
 def evaluate_labelled(model: Model, name: str, found: Found, cache: bool) -> Evaluation:
     """Zero-shot classification; of single labels with what the report shows of them."""
     with same_errors():
         data = open_labelled(f"wds:{found.folder}", model.config.image.image_size)
-    with progress(found.name, len(data.images)) as on_batch:
-        scores = score_images(model, data, on_batch, cache)
-    notes = {"chance": chance(data), **unread(len(data.images) - len(scores.images))}
-    task = "zeroshot_classification"
-    result = Result(found.name, task, metrics_of(scores), model=name, notes=notes)
+    result, scores = classify(model, name, replace(data, name=found.name), cache)
+    with same_errors():
+        own = own_metrics(found.name, found.folder, scores)
     shown = None if data.multilabel else analyse(data, scores, float(model.logit_scale))
+    result = replace(result, metrics=result.metrics | own)
     return Evaluation(result, len(scores.images), shown)
 
 
-def evaluate_captioned(model: Model, name: str, found: Found) -> Evaluation:
-    """Retrieval both ways."""
+def evaluate_captioned(model: Model, name: str, found: Found, cache: bool) -> Evaluation:
+    """Retrieval both ways; there is no classifier to keep in the cache."""
     with same_errors():
         data = open_captioned(f"wds:{found.folder}", model.config.image.image_size)
-    with progress(found.name, len(data.images)) as on_batch:
-        pairs = embed_pairs(model, data, on_batch)
-    notes = unread(len(data.images) - len(pairs.images))
-    metrics = retrieval_metrics(pairs)
-    result = Result(found.name, "zeroshot_retrieval", metrics, model=name, notes=notes)
+    result, pairs = retrieve(model, name, replace(data, name=found.name))
     return Evaluation(result, len(pairs.images), None)
+
+
+def model_identity(model: Model) -> str:
+    """A hash that changes if the weights do, the vocabulary, or what they are computed with."""
+    digest = hashlib.sha256(fingerprint(model, model.variables))
+    if model.tokenizer is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            model.tokenizer.save(Path(folder))
+            for file in sorted(Path(folder).iterdir()):
+                digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def data_identity(root: Path) -> str:

@@ -25,24 +25,31 @@ class Scores:
 
 
 def build_classifier(
-    model: Model, classnames: list[str], templates: Templates, cache: bool = False
+    model: Model,
+    classnames: list[str],
+    templates: Templates,
+    on_batch: Callable[[int], None] = lambda done: None,
+    cache: bool = False,
 ) -> np.ndarray:
     """One unit vector a class, the mean over its prompts: float32 [classes, embed].
 
-    Each prompt's embedding is normalised before the mean, and the mean after it. cache: keep it on
-    disk, and take it from there if the same model has built it before.
+    Each prompt's embedding is normalised before the mean, and the mean after it. on_batch is called
+    with the number of prompts that are done. cache: keep the classifier on disk, and take it from
+    there if the same model has built it before.
     """
     prompts = class_prompts(classnames, templates)
     tokens = model.tokenize([prompt for own in prompts for prompt in own], truncate=True)
     sizes = [len(own) for own in prompts]
     if cache:
-        return cached(model, tokens, sizes, lambda: average_prompts(model, tokens, sizes))
-    return average_prompts(model, tokens, sizes)
+        return cached(model, tokens, sizes, lambda: average_prompts(model, tokens, sizes, on_batch))
+    return average_prompts(model, tokens, sizes, on_batch)
 
 
-def average_prompts(model: Model, tokens: np.ndarray, sizes: list[int]) -> np.ndarray:
+def average_prompts(
+    model: Model, tokens: np.ndarray, sizes: list[int], on_batch: Callable[[int], None]
+) -> np.ndarray:
     """Token ids of all classes' prompts, and how many each has -> float32 [classes, embed]."""
-    embedded = embed_tokens(model, tokens)
+    embedded = embed_tokens(model, tokens, on_batch=on_batch)
     mean = np.add.reduceat(embedded, np.cumsum([0, *sizes[:-1]])) / np.array(sizes)[:, None]
     return (mean / np.linalg.norm(mean, axis=-1, keepdims=True)).astype(np.float32)
 
@@ -53,8 +60,11 @@ def score_images(
     on_batch: Callable[[int], None] = lambda done: None,
     cache: bool = False,
 ) -> Scores:
-    """Cosines of the images that can be read with the classes."""
-    classifier = build_classifier(model, data.classnames, data.templates, cache)
+    """Cosines of the images that can be read with the classes.
+
+    on_batch is called with the number of prompts and of images that are done.
+    """
+    classifier = build_classifier(model, data.classnames, data.templates, on_batch, cache)
     rows, images = embed_readable(model, data.images, on_batch=on_batch)
     return Scores(rows @ classifier.T, data.labels[images], images)
 

@@ -165,15 +165,23 @@ def test_two_processes_stop_together_and_one_goes_on(folder, expected):
     check(folder, "2to1", expected)
 
 
-def test_eval_as_two_processes(folder, expected):
-    data, output = f"wds:{folder}/found", folder / "found.json"
-    options = ["--model", f"{folder}/1x1", "--data", data, "--output", str(output)]
-    first, other = together(["eval.py", "retrieval", *options], 2, 2)
+def test_eval_as_two_processes(folder, expected, tmp_path, monkeypatch):
+    """Both protocols, and a classifier that the first process keeps."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    output = tmp_path / "out"
+    options = ["--model", f"{folder}/1x1", "--data", f"{folder}/pets", f"{folder}/found"]
+    first, other = together(["eval.py", "suite", *options, "--output", str(output)], 2, 2)
     assert (first.code, other.code) == (0, 0), (first, other)
-    expected, _ = run_retrieval(load(folder / "1x1"), "", data)
-    assert json.loads(output.read_text())["metrics"] == expected.metrics
-    assert "text_retrieval_recall@5" in first.output
-    assert "text_retrieval_recall@5" not in other.output
+    model = load(folder / "1x1")
+    pets, _ = run_zeroshot(model, "", f"{folder}/pets")
+    found, _ = run_retrieval(model, "", f"{folder}/found")
+    for result in (pets, found):
+        (file,) = output.glob(f"*/{result.dataset}-{result.task}.json")
+        assert json.loads(file.read_text())["metrics"] == result.metrics
+    assert "mean_recall@1" in first.output
+    assert "mean_recall@1" not in other.output
+    assert len(list((tmp_path / "cache/clip_jax/classifiers").iterdir())) == 1
+    assert (output / "report.html").is_file()
 
 
 def test_processes_with_different_recipes_are_refused(folder):
