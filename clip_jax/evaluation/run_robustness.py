@@ -23,8 +23,8 @@ from clip_jax.evaluation.robustness import (
     read_baseline,
     same_classes,
 )
-from clip_jax.evaluation.run import progress
-from clip_jax.evaluation.zeroshot import Scores, metrics_of, score_images
+from clip_jax.evaluation.run import classify
+from clip_jax.evaluation.zeroshot import metrics_of
 from clip_jax.model import Model
 from clip_jax.parallel.processes import same_errors
 
@@ -69,7 +69,7 @@ def evaluate_shifts(
             same_classes(sets[0].classnames, data.classnames, read_mapping(spec))
             for spec, data in zip(shifted, sets[1:], strict=True)
         ]
-    known, *others = (_score(model, data, cache) for data in sets)
+    known, *others = (classify(model, name, data, cache)[1] for data in sets)
     return [
         Shift(
             name,
@@ -113,11 +113,6 @@ def _open(spec: str, model: Model) -> LabelledImages:
     if data.multilabel:
         raise InputError(f"{data.name}: a multilabel set; robustness needs one label an image")
     return data
-
-
-def _score(model: Model, data: LabelledImages, cache: bool) -> Scores:
-    with progress(data.name, len(data.images)) as on_batch:
-        return score_images(model, data, on_batch, cache)
 
 
 def _result(shift: Shift, points: Sequence[Shift]) -> Result:
