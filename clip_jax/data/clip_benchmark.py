@@ -39,6 +39,12 @@ class TarImages:
     def __getitem__(self, index: int) -> Image:
         return without_alpha(self._index.read(index, "image"))
 
+    @property
+    def identity(self) -> str:
+        """Changes when the shards do: where they lie, their sizes and when they were written."""
+        shards = self._index.shards
+        return repr(list(zip(map(os.path.abspath, shards), stamps(shards), strict=True)))
+
 
 def without_alpha(content: bytes) -> Image:
     """A file as it is, or the RGB pixels of one with transparency or a palette.
@@ -53,12 +59,6 @@ def without_alpha(content: bytes) -> Image:
         return np.asarray(picture.convert("RGB"))
     except UNREADABLE:
         return content
-
-    @property
-    def identity(self) -> str:
-        """Changes when the shards do: where they lie, their sizes and when they were written."""
-        shards = self._index.shards
-        return repr(list(zip(map(os.path.abspath, shards), stamps(shards), strict=True)))
 
 
 def open_classification(
