@@ -314,7 +314,7 @@ def test_a_device_that_runs_out_of_memory_says_what_to_do(tmp_path, monkeypatch)
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
 
     monkeypatch.setattr(loop, "build_step", lambda *recipe: step)
-    with pytest.raises(InputError, match="command with --dry-run here .* says which parts fit"):
+    with pytest.raises(InputError, match=r"command with --dry-run here .* says which parts fit"):
         train(recipe(tmp_path / "work"))
 
 
