@@ -17,7 +17,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from zeroshot import PEER, VOCABULARY, run
+from turns import run, take_turn
+from zeroshot import PEER, VOCABULARY
 
 
 def main() -> None:
@@ -40,7 +41,7 @@ def main() -> None:
         request = json.dumps({"classnames": names, "templates": templates})
         peer = [arguments.peer_python, str(PEER), "classifier", folder, request]
         ours = [sys.executable, __file__, "--turn", folder, request]
-        seconds = [json.loads(run(side))["seconds"] for side in (peer, ours, ours, peer)]
+        seconds = [take_turn(side)["seconds"] for side in (peer, ours, ours, peer)]
         rows = [np.load(Path(folder) / f"{side}.npy") for side in ("peer", "ours")]
     there, here = statistics.median(seconds[::3]), statistics.median(seconds[1:3])
     values = {

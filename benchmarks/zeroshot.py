@@ -18,12 +18,12 @@ made to tell inputs apart; without it a random model ranks by rounding.
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+from turns import run, take_turn
 
 PEER = Path(__file__).with_name("zeroshot_peer.py")
 VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
@@ -54,7 +54,7 @@ def main() -> None:
             if arguments.templates:
                 request["templates"] = json.loads(Path(arguments.templates).read_text())
             sides = (peer, ours) if arguments.once else (peer, ours, ours, peer)
-            turns = [json.loads(run([*side, json.dumps(request)])) for side in sides]
+            turns = [take_turn([*side, json.dumps(request)]) for side in sides]
             rows.append({"data": Path(data).name, **compare(turns)})
             if (scores := Path(folder) / "ours_scores.npy").is_file():
                 there = np.load(Path(folder) / "peer_scores.npz")
@@ -63,14 +63,6 @@ def main() -> None:
             print(json.dumps(rows[-1], indent=1), flush=True)
     if arguments.output:
         arguments.output.write_text(json.dumps(rows, indent=1) + "\n")
-
-
-def run(command: list[str]) -> str:
-    """The last line that a command prints."""
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(command[:3])} failed:\n{done.stderr[-2000:]}")
-    return (done.stdout.splitlines() or [""])[-1]
 
 
 def evaluate(folder: Path, request: dict) -> dict:

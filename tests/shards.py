@@ -10,6 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import pytest
+
+from clip_jax.errors import InputError
 
 Member = tuple[str, bytes]
 
@@ -115,3 +118,23 @@ def _write_split(folder: Path, samples: list[list[Member]], shards: int) -> None
         part = samples[shard * share : (shard + 1) * share]
         write_tar(folder / f"{shard}.tar", [member for sample in part for member in sample])
     (folder / "nshards.txt").write_text(f"{shards}\n")
+
+
+def extracted(paths, extension):
+    """Content by name of all files with an extension, as tarfile extracts them."""
+    found = {}
+    for path in paths:
+        with tarfile.open(path) as tar:
+            for member in tar.getmembers():
+                if member.isfile() and member.name.endswith(f".{extension}"):
+                    found[f"{path}:{member.name}"] = tar.extractfile(member).read()
+    return found
+
+
+def refusal(call, *arguments):
+    """The one line with which a call refuses its input."""
+    with pytest.raises(InputError) as caught:
+        call(*arguments)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message

@@ -7,38 +7,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shards import encode, solid, tar_bytes, write_pairs, write_tar
+from shards import encode, extracted, refusal, solid, tar_bytes, write_pairs, write_tar
 
 from clip_jax.data import tar_index
 from clip_jax.data.index_file import NAME
 from clip_jax.data.tar_index import TarIndex
-from clip_jax.errors import InputError
 
 FIELDS = {"image": ("jpg", "png"), "caption": ("txt",)}
 
 
-def refusal(call, *arguments):
-    """The one line with which a call refuses its input."""
-    with pytest.raises(InputError) as caught:
-        call(*arguments)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
 def keys_of(index):
     return [index.key(i) for i in range(len(index))]
-
-
-def extracted(paths, extension):
-    """Content by name of all files with an extension, as tarfile extracts them."""
-    found = {}
-    for path in paths:
-        with tarfile.open(path) as tar:
-            for member in tar.getmembers():
-                if member.isfile() and member.name.endswith(f".{extension}"):
-                    found[f"{path}:{member.name}"] = tar.extractfile(member).read()
-    return found
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])

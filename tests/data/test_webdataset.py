@@ -6,33 +6,12 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from shards import encode, solid, write_pairs, write_tar
+from shards import encode, extracted, refusal, solid, write_pairs, write_tar
 
 from clip_jax.data.fields import FieldNames
 from clip_jax.data.webdataset import WebDatasetPairs, find_shards
-from clip_jax.errors import InputError
 
 CLIPART = Path("../shared/data/clipart/train")
-
-
-def refusal(call, *arguments):
-    """The one line with which a call refuses its input."""
-    with pytest.raises(InputError) as caught:
-        call(*arguments)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
-def extracted(paths, extension):
-    """Content by name of all files with an extension, as tarfile extracts them."""
-    found = {}
-    for path in paths:
-        with tarfile.open(path) as tar:
-            for member in tar.getmembers():
-                if member.isfile() and member.name.endswith(f".{extension}"):
-                    found[f"{path}:{member.name}"] = tar.extractfile(member).read()
-    return found
 
 
 def test_real_shards_read_as_tarfile_extracts():
