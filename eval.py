@@ -121,7 +121,7 @@ class Suite(Settings):
     """Keep classifiers in ~/.cache/clip_jax and take them from there."""
 
     def run(self) -> None:
-        from clip_jax.evaluation.suite import run_suite
+        from clip_jax.evaluation.suite.run import run_suite
 
         run_suite(self.load, self.model, self.data, Path(self.output), self.cache)
 
@@ -149,7 +149,7 @@ class Probe(FittedTask):
     """Which fifth of the training images is held out for the search."""
 
     def run(self) -> None:
-        from clip_jax.evaluation.run_probes import run_probe
+        from clip_jax.evaluation.probes.run import run_probe
 
         model = self.load(self.model)
         how = (self.space, self.seed, self.cache, self.picture())
@@ -166,7 +166,7 @@ class FewShot(FittedTask):
     """How often the images are drawn."""
 
     def run(self) -> None:
-        from clip_jax.evaluation.run_probes import run_few_shot
+        from clip_jax.evaluation.probes.run import run_few_shot
 
         model = self.load(self.model)
         how = (self.space, self.shots, self.seeds, self.cache, self.picture())
@@ -192,7 +192,7 @@ class Robustness(Settings):
     """Keep classifiers in ~/.cache/clip_jax and take them from there."""
 
     def run(self) -> None:
-        from clip_jax.evaluation.run_robustness import run_robustness
+        from clip_jax.evaluation.robustness.run import run_robustness
 
         baseline, output = (None if p is None else Path(p) for p in (self.baseline, self.output))
         how = (baseline, output, self.cache)

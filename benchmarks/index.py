@@ -22,9 +22,9 @@ MOST_SECONDS, MOST_MEGABYTES = 60, 100
 
 OPEN = """
 import json, sys, time
-from clip_jax.data.tar_index import TarIndex
+from clip_jax.data.tars.index import TarIndex
 from clip_jax.data.samples import IMAGE_EXTENSIONS
-from clip_jax.data.webdataset import find_shards
+from clip_jax.data.sources.webdataset import find_shards
 
 def memory(field):
     with open("/proc/self/status") as lines:

@@ -37,12 +37,12 @@ import numpy as np
 import PIL.Image
 from turns import machine, take_turn
 
-from clip_jax.data.bpe import BPETokenizer
 from clip_jax.data.images import Resize, decode_for_crop, random_crop
 from clip_jax.data.pipeline import Batches
 from clip_jax.data.resample import resize_square
 from clip_jax.data.samples import Pair, PairSource
-from clip_jax.data.webdataset import WebDatasetPairs
+from clip_jax.data.sources.webdataset import WebDatasetPairs
+from clip_jax.data.text.bpe import BPETokenizer
 
 PEER = Path(__file__).with_name("input_peer.py")
 TURNS = ("peer", "ours", "ours", "peer")

@@ -70,8 +70,8 @@ def search(file: Path) -> dict[str, object]:
     """This project's side: seconds, strengths and accuracies."""
     import time
 
-    from clip_jax.evaluation.features import Features
-    from clip_jax.evaluation.probe import search_strength
+    from clip_jax.evaluation.probes.features import Features
+    from clip_jax.evaluation.probes.probe import search_strength
 
     arrays = np.load(file)
     train = Features(arrays["rows"], arrays["labels"])

@@ -63,7 +63,7 @@ def main() -> None:
 
 def read_captions(spec: str) -> list[str]:
     """The captions of webdataset shards or of a text file."""
-    from clip_jax.data.webdataset import WebDatasetPairs
+    from clip_jax.data.sources.webdataset import WebDatasetPairs
 
     if spec.endswith(".txt"):
         return Path(spec).read_text(encoding="utf-8").splitlines()
@@ -148,7 +148,7 @@ def take_our_turn(files: Path, seconds: float) -> None:
     """This project's side: the first pass, captions per second, and the ids of all texts."""
     import time
 
-    from clip_jax.data.bpe import BPETokenizer
+    from clip_jax.data.text.bpe import BPETokenizer
 
     tokenizer = BPETokenizer.load(files, LENGTH)
     captions = json.loads((files / "captions.json").read_text())

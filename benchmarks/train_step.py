@@ -51,7 +51,7 @@ def main() -> None:
 def write_inputs(config: TrainConfig, files: Path) -> None:
     """The architecture and real batches, for both sides."""
     from clip_jax.data.pipeline import Batches
-    from clip_jax.data.sources import open_pairs
+    from clip_jax.data.sources.spec import open_pairs
     from clip_jax.model import resize_of
     from clip_jax.training.loop import make_tokenizer
     from clip_jax.weights.open_clip import CONFIG, config_to_open_clip

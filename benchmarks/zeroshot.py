@@ -72,8 +72,8 @@ def evaluate(folder: Path, request: dict) -> dict:
     import jax
 
     import clip_jax
-    from clip_jax.data.clip_benchmark import dataset_type, open_classification
     from clip_jax.data.prompts import PromptFiles
+    from clip_jax.data.sources.clip_benchmark import dataset_type, open_classification
     from clip_jax.evaluation.run import classify, run_retrieval
 
     model = clip_jax.load(folder, tokenizer=folder / VOCABULARY)

@@ -1,13 +1,16 @@
-"""Names on the hub, hf://org/name, and one line for whatever goes wrong there.
+"""Files on the hub, hf://org/name, and one line for whatever goes wrong there.
 
-What is fetched is said elsewhere: of models in weights/hub.py, of data sets in data/hub.py.
+The cache, the progress bars and logging in are huggingface_hub's own. Which files are needed is
+said elsewhere: of models in weights/hub.py, of vocabularies and data sets in data/.
 """
 
 import json
 import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Literal
 
-from huggingface_hub import constants
+from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -42,6 +45,60 @@ def parse_name(source: str, kind: Kind = "model") -> tuple[str, str]:
             f"{source!r}: not the name of a {kind}; write hf://org/name or hf://org/name@revision"
         )
     return match[1], match[2] or "main"
+
+
+def fetch_files(
+    source: str,
+    choose: Callable[[Iterable[str]], list[str]],
+    unfit: str,
+    check: Callable[[str, Path], None] = lambda source, file: None,
+) -> Path:
+    """Download chosen files of a model, "hf://org/name[@revision]" -> their directory in the cache.
+
+    choose names the files needed, of all there are; unfit says what is wrong if that is none. The
+    first file is checked before the others are downloaded. If the hub does not say what it has
+    (offline, unreachable, access withdrawn), what is in the cache serves. Raises InputError if it
+    does not, if the hub has no such model, or access is refused.
+    """
+    repository, revision = parse_name(source)
+    try:
+        names = _list_files(repository, revision)
+    except HUB_ERRORS as error:
+        directory = _cached_snapshot(repository, revision)
+        if directory is None or not choose(_names(directory)):
+            raise InputError(f"{source}: {explain(error, repository)}") from None
+        return directory
+    chosen = choose(names)
+    if not chosen:
+        raise InputError(f"{source}: {unfit}")
+    try:
+        # Records which commit the revision stands for; all other files are of that commit.
+        first = Path(hf_hub_download(repository, chosen[0], revision=revision))
+        check(source, first)
+        for name in chosen[1:]:
+            hf_hub_download(repository, name, revision=first.parent.name)
+    except HUB_ERRORS as error:
+        raise InputError(f"{source}: {explain(error, repository)}") from None
+    return first.parent
+
+
+def _list_files(repository: str, revision: str) -> list[str]:
+    """The paths of all files in a repository, asked from the hub."""
+    timeout = constants.HF_HUB_ETAG_TIMEOUT
+    info = HfApi().model_info(repository, revision=revision, timeout=timeout)
+    return [sibling.rfilename for sibling in info.siblings or []]
+
+
+def _cached_snapshot(repository: str, revision: str) -> Path | None:
+    """The directory of what is in the cache of a revision."""
+    try:
+        return Path(snapshot_download(repository, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+
+
+def _names(directory: Path) -> list[str]:
+    return [file.name for file in directory.iterdir() if file.is_file()]
 
 
 def explain(error: BaseException, repository: str, kind: Kind = "model") -> str:

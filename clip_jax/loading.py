@@ -8,8 +8,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from clip_jax.data.tokenizers import Tokenizer
-from clip_jax.data.vocabulary import has_vocabulary, open_tokenizer
+from clip_jax.data.text.hub import local_vocabulary
+from clip_jax.data.text.tokenizers import Tokenizer
+from clip_jax.data.text.vocabulary import has_vocabulary, open_tokenizer
 from clip_jax.errors import InputError
 from clip_jax.model import Model
 from clip_jax.models.attention import resolve_attention
@@ -63,7 +64,7 @@ def load(
     if image_size is not None:
         config, variables = at_image_size(config, variables, image_size)
     if tokenizer is not None:
-        vocabulary = hub.local_vocabulary(tokenizer)
+        vocabulary = local_vocabulary(tokenizer)
     found = None
     if tokenizer is not None or has_vocabulary(vocabulary):
         found = open_tokenizer(vocabulary, config.text.context_length)
@@ -103,7 +104,7 @@ def tokenize(
 
 @functools.lru_cache
 def _vocabulary(source: str | Path, context_length: int) -> Tokenizer:
-    return open_tokenizer(hub.local_vocabulary(source), context_length)
+    return open_tokenizer(local_vocabulary(source), context_length)
 
 
 def _local(source: str | Path) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 import PIL.Image
 
 from clip_jax.data.images import Resize, load_image
-from clip_jax.data.tokenizers import Tokenizer
+from clip_jax.data.text.tokenizers import Tokenizer
 from clip_jax.errors import InputError
 from clip_jax.models.clip import CLIP, init_variables, standardize
 from clip_jax.models.config import CLIPConfig, Compute

@@ -15,8 +15,8 @@ from tensors import section, spread_error, variables_from
 
 import clip_jax
 from clip_jax import CLIPConfig, InputError, Model, ResNetConfig, TextConfig, ViTConfig
-from clip_jax.data.bpe import BPETokenizer
-from clip_jax.data.tokenizers import train_sentencepiece
+from clip_jax.data.text.bpe import BPETokenizer
+from clip_jax.data.text.tokenizers import train_sentencepiece
 from clip_jax.models.clip import CLIP, init_variables
 from clip_jax.models.config import PreprocessConfig
 from clip_jax.weights import hub, workdir

@@ -10,7 +10,7 @@ import pytest
 from shards import encode, smooth
 
 import clip_jax
-from clip_jax.data.tokenizers import train_sentencepiece
+from clip_jax.data.text.tokenizers import train_sentencepiece
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 

@@ -21,8 +21,8 @@ import pytest
 from shards import encode, solid, write_classification, write_pairs, write_retrieval, write_tar
 
 from clip_jax.commandline import load_recipe, parse
-from clip_jax.data.tokenizers import train_sentencepiece
-from clip_jax.data.webdataset import WebDatasetPairs
+from clip_jax.data.sources.webdataset import WebDatasetPairs
+from clip_jax.data.text.tokenizers import train_sentencepiece
 from clip_jax.errors import InputError
 from clip_jax.parallel.mesh import MeshConfig, make_mesh
 from clip_jax.training.checkpoints import Checkpoints

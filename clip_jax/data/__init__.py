@@ -1,0 +1,1 @@
+"""From a SPEC to batches on the way to the devices: sources, pictures, token ids, their order."""

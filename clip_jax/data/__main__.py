@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from clip_jax.commandline import main, parse
-from clip_jax.data.fields import FieldNames
+from clip_jax.data.sources.fields import FieldNames
 
 PROGRAM = "python -m clip_jax.data"
 
@@ -93,8 +93,8 @@ def run(arguments: Sequence[str]) -> None:
 def run_inspect(command: Inspect) -> None:
     from rich.console import Console
 
-    from clip_jax.data.inspect import draw_sheet, inspect_pairs, print_findings
-    from clip_jax.data.sources import open_pairs
+    from clip_jax.data.sources.spec import open_pairs
+    from clip_jax.data.tools.inspect import draw_sheet, inspect_pairs, print_findings
     from clip_jax.errors import InputError
 
     if command.samples < 1:
@@ -118,16 +118,16 @@ def count_words() -> Callable[[str], int]:
 
 def count_tokens(vocabulary: str) -> Callable[[str], int]:
     """A function: the length of a caption in tokens, start and end included."""
-    from clip_jax.data.vocabulary import open_tokenizer
-    from clip_jax.weights.hub import local_vocabulary
+    from clip_jax.data.text.hub import local_vocabulary
+    from clip_jax.data.text.vocabulary import open_tokenizer
 
     tokenizer = open_tokenizer(local_vocabulary(vocabulary), LONGEST)
     return lambda caption: int(tokenizer(caption, truncate=True)[0].argmax()) + 1
 
 
 def run_convert(command: Convert) -> None:
-    from clip_jax.data.convert import convert
-    from clip_jax.data.sources import describe_problems, open_pairs
+    from clip_jax.data.sources.spec import describe_problems, open_pairs
+    from clip_jax.data.tools.convert import convert
 
     source = open_pairs(command.spec, IMAGE_SIZE, command.fields)
     written, problems = convert(source, Path(command.out), command.pairs_per_file)
@@ -138,13 +138,13 @@ def run_convert(command: Convert) -> None:
 
 
 def run_bench(command: Bench) -> None:
-    from clip_jax.data.bench import describe, measure
     from clip_jax.data.images import Resize
-    from clip_jax.data.sources import open_pairs
-    from clip_jax.data.tokenizers import train_sentencepiece
-    from clip_jax.data.vocabulary import open_tokenizer
+    from clip_jax.data.sources.spec import open_pairs
+    from clip_jax.data.text.hub import local_vocabulary
+    from clip_jax.data.text.tokenizers import train_sentencepiece
+    from clip_jax.data.text.vocabulary import open_tokenizer
+    from clip_jax.data.tools.bench import describe, measure
     from clip_jax.errors import InputError
-    from clip_jax.weights.hub import local_vocabulary
 
     for name in ("image_size", "batch_size", "seconds"):
         if getattr(command, name) <= 0:

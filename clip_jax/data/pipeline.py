@@ -21,7 +21,7 @@ from clip_jax.data.bad import REASONS, BadSample, decoding, read_pair
 from clip_jax.data.images import UNREADABLE, Resize, load_image
 from clip_jax.data.mixture import endless_order
 from clip_jax.data.samples import Image, ImageSource, PairSource
-from clip_jax.data.tokenizers import Tokenizer
+from clip_jax.data.text.tokenizers import Tokenizer
 from clip_jax.data.workers import Batch, batches_ahead, make_workers
 from clip_jax.errors import InputError
 

@@ -10,7 +10,7 @@ from rich.progress import Progress
 
 from clip_jax.data.prompts import OWN_PROMPTS, PromptFiles, class_prompts
 from clip_jax.data.samples import CaptionedImages, LabelledImages
-from clip_jax.data.sources import open_captioned, open_labelled
+from clip_jax.data.sources.spec import open_captioned, open_labelled
 from clip_jax.evaluation.results import Result, print_results, write_results
 from clip_jax.evaluation.retrieval import (
     EmbeddedPairs,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from clip_jax.data.augment import Augment
-from clip_jax.data.fields import FieldNames
+from clip_jax.data.sources.fields import FieldNames
 from clip_jax.errors import InputError
 from clip_jax.models.config import CLIPConfig, Compute, check_config
 from clip_jax.parallel.mesh import MeshConfig

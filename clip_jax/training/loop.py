@@ -17,14 +17,15 @@ from jax.sharding import Mesh
 
 from clip_jax.data.pipeline import Batches
 from clip_jax.data.samples import PairSource
-from clip_jax.data.sources import (
+from clip_jax.data.sources.spec import (
     describe_problems,
     open_captioned,
     open_labelled,
     open_pairs,
 )
-from clip_jax.data.tokenizers import Tokenizer, train_sentencepiece
-from clip_jax.data.vocabulary import open_tokenizer
+from clip_jax.data.text.hub import local_vocabulary
+from clip_jax.data.text.tokenizers import Tokenizer, train_sentencepiece
+from clip_jax.data.text.vocabulary import open_tokenizer
 from clip_jax.data.workers import Batch
 from clip_jax.errors import InputError
 from clip_jax.evaluation.run import evaluate_all
@@ -43,7 +44,6 @@ from clip_jax.training.metrics import StepLogger, write_results
 from clip_jax.training.optimizer import check_rates, make_optimizer
 from clip_jax.training.state import TrainState, abstract_state, init_state, state_from
 from clip_jax.training.stopping import stop_on_signal
-from clip_jax.weights.hub import local_vocabulary
 from clip_jax.weights.workdir import TOKENIZER, config_to_json
 
 VOCABULARY_CAPTIONS = 1_000_000

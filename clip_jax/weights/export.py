@@ -6,9 +6,9 @@ from typing import Any
 
 from safetensors.numpy import save_file
 
-from clip_jax.data.bpe import BPETokenizer
-from clip_jax.data.tokenizers import Tokenizer
-from clip_jax.data.vocabulary import BPE_FILES, SENTENCEPIECE_FILES, files_of, save_vocabulary
+from clip_jax.data.text.bpe import BPETokenizer
+from clip_jax.data.text.tokenizers import Tokenizer
+from clip_jax.data.text.vocabulary import BPE_FILES, SENTENCEPIECE_FILES, files_of, save_vocabulary
 from clip_jax.errors import InputError
 from clip_jax.model import Model
 from clip_jax.weights import huggingface, open_clip

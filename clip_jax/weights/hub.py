@@ -1,20 +1,17 @@
 """Models by their name on the hub: "hf://org/name" -> a directory with the files a model needs.
 
-The cache, the progress bars and logging in are huggingface_hub's own. Nothing is read of the files
-here, except that a config.json is one of a CLIP before its weights are downloaded.
+Nothing is read of the files here, except that a config.json is one of a CLIP before its weights
+are downloaded.
 """
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
-from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
-
-from clip_jax.data.tokenizers import SENTENCEPIECE
-from clip_jax.data.vocabulary import BPE_FILES
+from clip_jax.data.text.hub import vocabulary_files
 from clip_jax.errors import InputError
-from clip_jax.hub import HUB_ERRORS, explain, parse_name
+from clip_jax.hub import fetch_files
 from clip_jax.weights import huggingface, open_clip
 
 OPENAI_REPOSITORIES = {
@@ -41,9 +38,6 @@ The model.safetensors beside an open_clip_config.json may be the image tower alo
 
 CONFIGS = (*WEIGHTS, huggingface.PREPROCESSOR, huggingface.PROCESSOR)
 
-VOCABULARY = (*BPE_FILES, SENTENCEPIECE)
-"""The files of a vocabulary, of which all there are are needed; so too any other *.model."""
-
 
 def fetch(source: str) -> Path:
     """Download the model "hf://org/name" or "hf://org/name@revision" -> the directory of its files.
@@ -53,18 +47,8 @@ def fetch(source: str) -> Path:
     Raises InputError if there is none either, if the hub has no such model, or access is refused.
     """
     layouts = " or ".join(f"{config} with {files[0]}" for config, files in WEIGHTS.items())
-    return _fetch(source, needed_files, f"holds no CLIP; a repository with {layouts} is needed")
-
-
-def local_vocabulary(source: str | Path) -> Path:
-    """Where a vocabulary lies: a path is left as it is, of "hf://org/name" the files are fetched.
-
-    No weights are downloaded. Raises InputError as fetch does.
-    """
-    if not str(source).startswith("hf://"):
-        return Path(source)
-    advice = "a repository with tokenizer.json is needed"
-    return _fetch(str(source), vocabulary_files, f"holds no vocabulary; {advice}")
+    unfit = f"holds no CLIP; a repository with {layouts} is needed"
+    return fetch_files(source, needed_files, unfit, _check_config)
 
 
 def needed_files(names: Iterable[str]) -> list[str]:
@@ -84,13 +68,6 @@ def needed_files(names: Iterable[str]) -> list[str]:
     return [*configs, *vocabulary_files(names), *weights]
 
 
-def vocabulary_files(names: Iterable[str]) -> list[str]:
-    """Of a repository's files, those of its vocabulary."""
-    return sorted(
-        name for name in names if name in VOCABULARY or re.fullmatch(r"[^/]+\.model", name)
-    )
-
-
 def _weight_files(names: set[str], file: str) -> list[str]:
     """Weights as one file, or else as its index and shards; empty unless they are all there."""
     if file in names:
@@ -102,55 +79,6 @@ def _weight_files(names: set[str], file: str) -> list[str]:
     if index not in names or set(totals.values()) != {len(totals)}:
         return []
     return [index, *sorted(totals)]
-
-
-def _fetch(source: str, choose: Callable[[Iterable[str]], list[str]], unfit: str) -> Path:
-    """The directory of the files that are chosen; unfit: what to say if none is."""
-    repository, revision = parse_name(source)
-    try:
-        names = _list_files(repository, revision)
-    except HUB_ERRORS as error:
-        directory = _cached_snapshot(repository, revision)
-        if directory is None or not choose(_names(directory)):
-            raise InputError(f"{source}: {explain(error, repository)}") from None
-        return directory
-    chosen = choose(names)
-    if not chosen:
-        raise InputError(f"{source}: {unfit}")
-    try:
-        return _download(source, repository, revision, chosen)
-    except HUB_ERRORS as error:
-        raise InputError(f"{source}: {explain(error, repository)}") from None
-
-
-def _list_files(repository: str, revision: str) -> list[str]:
-    """The paths of all files in a repository, asked from the hub."""
-    timeout = constants.HF_HUB_ETAG_TIMEOUT
-    info = HfApi().model_info(repository, revision=revision, timeout=timeout)
-    return [sibling.rfilename for sibling in info.siblings or []]
-
-
-def _cached_snapshot(repository: str, revision: str) -> Path | None:
-    """The directory of what is in the cache of a revision."""
-    for name in (*CONFIGS, *VOCABULARY):
-        path = try_to_load_from_cache(repository, name, revision=revision)
-        if isinstance(path, str):
-            return Path(path).parent
-    return None
-
-
-def _names(directory: Path) -> list[str]:
-    return [file.name for file in directory.iterdir() if file.is_file()]
-
-
-def _download(source: str, repository: str, revision: str, names: list[str]) -> Path:
-    """Bring files into the cache, the configuration first, if any -> their directory."""
-    # Records which commit the revision stands for; all other files are of that commit.
-    first = Path(hf_hub_download(repository, names[0], revision=revision))
-    _check_config(source, first)
-    for name in names[1:]:
-        hf_hub_download(repository, name, revision=first.parent.name)
-    return first.parent
 
 
 def _check_config(source: str, file: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 from shards import encode, solid, tar_bytes
 
 from clip_jax.data.files import find_files, forward_reader, read_range, stamps, write_file
-from clip_jax.data.tar_index import TarIndex
-from clip_jax.data.webdataset import WebDatasetPairs
+from clip_jax.data.sources.webdataset import WebDatasetPairs
+from clip_jax.data.tars.index import TarIndex
 from clip_jax.errors import InputError
 
 CONTENT = bytes(range(256)) * 100
@@ -82,7 +82,7 @@ def test_shards_in_a_bucket(monkeypatch):
         assert pair.key == f"memory://bucket/{number // 2}.tar:{number}"
         assert (pair.image, pair.captions) == (encode(solid(number)), (f"caption {number}",))
     assert fsspec.filesystem("memory").exists("/bucket/.clip_jax_index.npz")
-    monkeypatch.setattr("clip_jax.data.tar_index.index_shard", None)  # nothing is read again
+    monkeypatch.setattr("clip_jax.data.tars.index.index_shard", None)  # nothing is read again
     assert WebDatasetPairs("memory://bucket/{0..1}.tar")[3].key == source[3].key
     monkeypatch.undo()
     everything = WebDatasetPairs("memory://bucket")

@@ -13,7 +13,7 @@ from clip_jax.data.bad import REASONS
 from clip_jax.data.images import Resize, load_image
 from clip_jax.data.pipeline import Batches, image_batches
 from clip_jax.data.samples import Pair
-from clip_jax.data.webdataset import WebDatasetPairs
+from clip_jax.data.sources.webdataset import WebDatasetPairs
 from clip_jax.errors import InputError
 
 

@@ -12,8 +12,8 @@ from shards import encode, solid, write_tar
 from clip_jax.data import workers
 from clip_jax.data.images import Resize
 from clip_jax.data.pipeline import Batches
-from clip_jax.data.tokenizers import train_sentencepiece
-from clip_jax.data.webdataset import WebDatasetPairs
+from clip_jax.data.sources.webdataset import WebDatasetPairs
+from clip_jax.data.text.tokenizers import train_sentencepiece
 from clip_jax.errors import InputError
 
 

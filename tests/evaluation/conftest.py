@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from shards import number_of
 
-from clip_jax.data.tokenizers import train_sentencepiece
+from clip_jax.data.text.tokenizers import train_sentencepiece
 from clip_jax.model import Model, resize_of
 from clip_jax.models.clip import CLIP, init_variables
 from clip_jax.models.presets import PRESETS

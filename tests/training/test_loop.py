@@ -19,7 +19,7 @@ from clip_jax.data.augment import Augment
 from clip_jax.data.bad import REASONS
 from clip_jax.data.images import Resize
 from clip_jax.data.pipeline import Batches
-from clip_jax.data.sources import open_pairs
+from clip_jax.data.sources.spec import open_pairs
 from clip_jax.parallel.mesh import MeshConfig
 from clip_jax.training import loop
 from clip_jax.training.checkpoints import Checkpoints

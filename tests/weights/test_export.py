@@ -14,8 +14,8 @@ from tensors import section, variables_from
 
 import clip_jax
 from clip_jax import CLIPConfig, InputError, Model, ResNetConfig, TextConfig, ViTConfig
-from clip_jax.data.bpe import BYTE_CHARACTERS, OPENAI_MERGES, BPETokenizer
-from clip_jax.data.tokenizers import train_sentencepiece
+from clip_jax.data.text.bpe import BYTE_CHARACTERS, OPENAI_MERGES, BPETokenizer
+from clip_jax.data.text.tokenizers import train_sentencepiece
 from clip_jax.models.clip import CLIP, init_variables
 from clip_jax.models.config import PreprocessConfig
 

@@ -16,8 +16,9 @@ from huggingface_hub import constants
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clip_jax.data.text.hub import local_vocabulary
 from clip_jax.errors import InputError
-from clip_jax.weights.hub import OPENAI_REPOSITORIES, fetch, local_vocabulary, needed_files
+from clip_jax.weights.hub import OPENAI_REPOSITORIES, fetch, needed_files
 
 ROOT = Path(__file__).parents[2]
 CONFIG = json.dumps({"model_type": "clip"}).encode()
@@ -305,7 +306,7 @@ def test_a_failing_xet_transfer_is_one_line(hub, monkeypatch):
         raise RuntimeError("Task error: CAS Client Error\nand more")
 
     hub.push("org/clip", HUGGING_FACE)
-    monkeypatch.setattr("clip_jax.weights.hub.hf_hub_download", fail)
+    monkeypatch.setattr("clip_jax.hub.hf_hub_download", fail)
     assert "failed (Task error: CAS Client Error); check disk and" in refusal("hf://org/clip")
 
 

@@ -1,0 +1,1 @@
+"""Where pairs come from: one module a format, and the SPEC strings that name them."""

@@ -1,0 +1,117 @@
+"""Folders of picture files: with a .txt beside each, or sorted into one folder a class."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from clip_jax.data.files import is_remote
+from clip_jax.data.samples import IMAGE_EXTENSIONS, Image, LabelledImages, Pair, to_captions
+from clip_jax.data.sources.fields import FieldNames
+from clip_jax.data.strings import Strings
+from clip_jax.errors import InputError
+
+
+class FolderImages:
+    """Picture files, by their paths under a folder."""
+
+    def __init__(self, root: str, paths: Strings):
+        self._root, self._paths = root, paths
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> Image:
+        return Path(self.path(index)).read_bytes()
+
+    def path(self, index: int) -> str:
+        """Where a picture is."""
+        return os.path.join(self._root, self._paths[index])
+
+
+class FolderPairs:
+    """The pictures in a folder and all below it.
+
+    If any has a .txt beside it, these are the captions; otherwise the name of the first folder
+    below, put into the templates. Raises InputError if no picture has a caption of either kind.
+    """
+
+    def __init__(self, root: str, fields: FieldNames):
+        pictures, texts = _find(root)
+        self._fields, self._written = fields, bool(texts)
+        captioned = [
+            path for path in pictures if _text_of(path) in texts or (not texts and "/" in path)
+        ]
+        if not captioned:
+            raise InputError(
+                f"{root}: none of its {len(pictures)} pictures ({', '.join(IMAGE_EXTENSIONS)}) has "
+                "a .txt beside it or lies in a folder named after its class"
+            )
+        without = len(pictures) - len(captioned)
+        self.problems = {"no caption": without} if without else {}
+        self._paths = Strings.of(captioned)
+        self._images = FolderImages(root, self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> Pair:
+        return Pair(self._images.path(index), self._images[index], self.captions(index))
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """The captions of one picture."""
+        if self._written:
+            return to_captions(Path(_text_of(self._images.path(index))).read_bytes())
+        return self._fields.fill(_class_name(self._paths[index]))
+
+
+def open_class_folders(root: str, fields: FieldNames) -> LabelledImages:
+    """A classification set: one folder a class, in the order of their names."""
+    pictures, _ = _find(root)
+    paths = [path for path in pictures if "/" in path]
+    if not paths:
+        raise InputError(f"{root}: no folders of pictures in it, one a class")
+    folders = sorted({path.partition("/")[0] for path in paths})
+    numbers = {folder: number for number, folder in enumerate(folders)}
+    return LabelledImages(
+        name=Path(os.path.abspath(root)).name,
+        images=FolderImages(root, Strings.of(paths)),
+        labels=np.array([numbers[path.partition("/")[0]] for path in paths]),
+        classnames=[_class_name(folder) for folder in folders],
+        templates=list(fields.templates),
+    )
+
+
+def _find(root: str) -> tuple[list[str], set[str]]:
+    """Paths of the pictures and of the .txt under a folder, the pictures sorted."""
+    if is_remote(root):
+        raise InputError(f"{root}: folders of pictures are read from disk only; copy it")
+    if not os.path.isdir(root):
+        raise InputError(f"{root}: no such directory")
+    endings = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
+    pictures, texts, seen = [], set(), set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # links in a circle
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        within = Path(os.path.relpath(folder, root))
+        for name in names:
+            if not name.startswith(".") and name.lower().endswith(endings):
+                pictures.append((within / name).as_posix())
+            elif name.endswith(".txt"):
+                texts.add((within / name).as_posix())
+    texts &= {_text_of(path) for path in pictures}
+    return sorted(pictures), texts
+
+
+def _text_of(picture: str) -> str:
+    """The path of the .txt beside a picture."""
+    return f"{os.path.splitext(picture)[0]}.txt"
+
+
+def _class_name(path: str) -> str:
+    """What the class of a picture is called: "hot_dog/1.jpg" -> "hot dog"."""
+    return path.partition("/")[0].replace("_", " ")

@@ -1,0 +1,127 @@
+"""The index of tar shards on disk: one file for all shards of a folder, beside them if possible.
+
+Where the folder is read-only, it lies in ~/.cache/clip_jax. A shard that changed does not count as
+known, nor does anything in a damaged file.
+"""
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from clip_jax.data.files import folder_of, is_remote, name_of, read_file, stamps, write_file
+from clip_jax.data.strings import Strings
+from clip_jax.data.tars.shard import PLACE, UNREADABLE, Fields, Shard
+
+NAME = ".clip_jax_index.npz"
+VERSION = 1
+DAMAGES = (OSError, EOFError, ValueError, TypeError, LookupError, zipfile.BadZipFile, zlib.error)
+"""What reading a damaged index raises."""
+
+
+class IndexFiles:
+    """The index files of some shards' folders, read at `load` and brought up to date at `save`."""
+
+    def __init__(self, paths: Sequence[str], fields: Fields):
+        self._stamps = dict(zip(paths, stamps(paths), strict=True))
+        self._fields = json.dumps(fields)
+        self._folders: dict[str, dict[str, tuple[str, Shard]]] = {}
+
+    def load(self) -> dict[str, Shard]:
+        """The shards that are known and have not changed."""
+        found = {}
+        for folder, paths in _by_folder(self._stamps).items():
+            self._folders[folder] = {}
+            for file in (_cached(folder), _beside(folder)):
+                known = _read(file, self._fields)
+                self._folders[folder] |= known
+                for path in paths:
+                    stamp, shard = known.get(name_of(path), (None, None))
+                    if shard is not None and stamp == self._stamps[path]:
+                        found[path] = shard
+        return found
+
+    def save(self, shards: Mapping[str, Shard]) -> None:
+        """Keep what was read, but for shards that could not be: they may yet be."""
+        changed = set()
+        for path, shard in shards.items():
+            stamp, folder = self._stamps[path], folder_of(path)
+            if stamp is not None and UNREADABLE not in shard.problems:
+                self._folders[folder][name_of(path)] = stamp, shard
+                changed.add(folder)
+        for folder in changed:
+            _write(_pack(self._folders[folder], self._fields), folder)
+
+
+def _write(content: bytes, folder: str) -> None:
+    """Beside the shards, else in the cache; else nowhere, and the next run reads headers again."""
+    for path in (_beside(folder), _cached(folder)):
+        try:
+            if not is_remote(path):
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+            write_file(path, content)
+            return
+        except Exception:  # whatever the client of a bucket raises
+            continue
+
+
+def _by_folder(paths: Iterable[str]) -> dict[str, list[str]]:
+    folders: dict[str, list[str]] = {}
+    for path in paths:
+        folders.setdefault(folder_of(path), []).append(path)
+    return folders
+
+
+def _beside(folder: str) -> str:
+    return f"{folder}/{NAME}"
+
+
+def _cached(folder: str) -> str:
+    """Where the index of a read-only folder is kept."""
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    place = folder if is_remote(folder) else os.path.abspath(folder)
+    return str(root / "clip_jax" / f"{hashlib.sha256(place.encode()).hexdigest()[:24]}.npz")
+
+
+def _pack(shards: Mapping[str, tuple[str, Shard]], fields: str) -> bytes:
+    """An .npz of one table, one Strings and, as JSON, which part of them is whose."""
+    about = [
+        {"name": name, "stamp": stamp, "samples": len(s.places), "problems": s.problems}
+        for name, (stamp, s) in shards.items()
+    ]
+    header = json.dumps({"version": VERSION, "fields": fields, "shards": about})
+    keys = Strings.join([shard.keys for _, shard in shards.values()])
+    content = io.BytesIO()
+    np.savez(
+        content,
+        header=np.frombuffer(header.encode(), np.uint8),
+        places=np.concatenate([shard.places for _, shard in shards.values()]),
+        keys=keys.content,
+        ends=keys.ends,
+    )
+    return content.getvalue()
+
+
+def _read(path: str, fields: str) -> dict[str, tuple[str, Shard]]:
+    """Name -> stamp and samples; nothing if the file is missing, damaged or of another kind."""
+    try:
+        with np.load(io.BytesIO(read_file(path)), allow_pickle=False) as arrays:
+            header = json.loads(arrays["header"].tobytes())
+            places, keys = arrays["places"], Strings(arrays["keys"], arrays["ends"])
+        if header["version"] != VERSION or header["fields"] != fields or places.dtype != PLACE:
+            return {}
+        shards, start = {}, 0
+        for about in header["shards"]:
+            stop = start + about["samples"]
+            part = Shard(keys.part(start, stop), places[start:stop], about["problems"])
+            shards[about["name"]] = about["stamp"], part
+            start = stop
+        return shards if start == len(places) == len(keys) else {}
+    except DAMAGES:
+        return {}

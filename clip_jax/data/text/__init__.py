@@ -1,0 +1,1 @@
+"""Text -> token ids, and the vocabularies that say how."""

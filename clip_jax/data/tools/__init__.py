@@ -1,0 +1,1 @@
+"""What python -m clip_jax.data does with a data set."""

@@ -1,0 +1,1 @@
+"""Classifiers fitted to features: linear probes, and few-shot ones."""

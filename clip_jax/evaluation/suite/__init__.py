@@ -1,0 +1,1 @@
+"""Many models on many data sets, and the page that compares them."""
