@@ -199,6 +199,28 @@ class Robustness(Settings):
         run_robustness(self.load, self.model, self.data, self.shifted, *how)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Overlap(Settings):
+    """Near-duplicates between training data and evaluation sets, and what they do to accuracy."""
+
+    train: str
+    """The training data, as for train.py's --data.train."""
+    data: tuple[str, ...]
+    """Directories at or below which lie data sets in CLIP_benchmark's layout, or hf://org/name."""
+    model: str | None = None
+    """A model whose zero-shot accuracy is compared, as for the other tasks."""
+    threshold: float = 0.72
+    """Score from which two pictures count as the same."""
+    output: str = "overlap"
+    """Directory for overlap.json, overlap.png, and overlap.html with the pairs."""
+
+    def run(self) -> None:
+        from clip_jax.evaluation.analyses.overlap.run import run_overlap
+
+        how = (self.model, self.threshold, Path(self.output))
+        run_overlap(self.load, self.train, self.data, *how)
+
+
 Tasks = (
     Annotated[ZeroShot, tyro.conf.subcommand("zeroshot")]
     | Annotated[Retrieval, tyro.conf.subcommand("retrieval")]
@@ -206,6 +228,7 @@ Tasks = (
     | Annotated[Probe, tyro.conf.subcommand("probe")]
     | Annotated[FewShot, tyro.conf.subcommand("fewshot")]
     | Annotated[Robustness, tyro.conf.subcommand("robustness")]
+    | Annotated[Overlap, tyro.conf.subcommand("overlap")]
 )
 
 

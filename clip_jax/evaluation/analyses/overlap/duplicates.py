@@ -1,0 +1,76 @@
+"""Near-duplicates of some pictures among many others, from their signatures."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from clip_jax.evaluation.analyses.overlap.compare import Frames, compare
+from clip_jax.evaluation.analyses.overlap.search import PARTS, Candidates, find_candidates
+from clip_jax.evaluation.analyses.overlap.signature import shows_nothing
+
+THRESHOLD = 0.72
+"""Score from which two pictures count as the same; chosen on planted duplicates."""
+SHOWN_FROM = 0.5
+"""Score from which a pair is kept, for a person to see what lies below the threshold."""
+BATCH = 256
+"""Pairs that are compared at once."""
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Pairs of a query and a picture of the gallery that score at least SHOWN_FROM: arrays [n]."""
+
+    query: np.ndarray
+    gallery: np.ndarray
+    score: np.ndarray
+    """float32, 1 for the same picture; the best first."""
+
+
+def find_duplicates(
+    queries: np.ndarray, gallery: np.ndarray, on_chunk: Callable[[int], None] = lambda done: None
+) -> Duplicates:
+    """Signatures of the pictures in question and of those to look among -> the pairs found.
+
+    on_chunk: as for find_candidates. Pictures of one colour are nobody's duplicates.
+    """
+    candidates = find_candidates(queries["grey"], gallery["grey"], on_chunk)
+    score = score_candidates(queries, gallery, candidates)
+    score[shows_nothing(queries)[candidates.query]] = -np.inf
+    kept = np.flatnonzero(score >= SHOWN_FROM)
+    kept = kept[np.argsort(-score[kept], kind="stable")]
+    pairs = np.stack([candidates.query[kept], candidates.gallery[kept]], axis=1)
+    kept = kept[np.sort(np.unique(pairs, axis=0, return_index=True)[1])]
+    return Duplicates(candidates.query[kept], candidates.gallery[kept], score[kept])
+
+
+def score_candidates(
+    queries: np.ndarray, gallery: np.ndarray, candidates: Candidates
+) -> np.ndarray:
+    """How alike the two pictures of each candidate are: float32 [n]."""
+    scores = np.zeros(len(candidates.query), np.float32)
+    for start in range(0, len(scores), BATCH):
+        batch = np.minimum(np.arange(start, start + BATCH), len(scores) - 1)  # of one size
+        query = _frames(queries[candidates.query[batch]], candidates.query_frame[batch])
+        query = _choose(candidates.mirrored[batch], _mirror(query), query)
+        other = _frames(gallery[candidates.gallery[batch]], candidates.gallery_frame[batch])
+        inside = candidates.query_inside[batch]
+        inner, outer = _choose(inside, query, other), _choose(inside, other, query)
+        scores[batch] = compare(inner, outer, np.array(PARTS)[candidates.down[batch]])
+    return scores
+
+
+def _frames(signatures: np.ndarray, frame: np.ndarray) -> Frames:
+    """One frame of each signature."""
+    n = np.arange(len(signatures))
+    return Frames(signatures["grey"][n, frame], signatures["colour"][n, frame])
+
+
+def _mirror(frames: Frames) -> Frames:
+    return Frames(frames.grey[:, :, ::-1], frames.colour[:, :, ::-1])
+
+
+def _choose(which: np.ndarray, one: Frames, other: Frames) -> Frames:
+    """Of each two frames the first one, where `which` says so."""
+    grey = np.where(which[:, None, None], one.grey, other.grey)
+    return Frames(grey, np.where(which[:, None, None, None], one.colour, other.colour))

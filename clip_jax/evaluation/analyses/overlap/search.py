@@ -1,0 +1,206 @@
+"""Candidates for near-duplicates among millions of signatures, without looking at every pair.
+
+A part of a picture is described by its low spatial frequencies. Each picture, whole, is looked up
+among the parts of the others; only descriptions in the same or a neighbouring cell are compared.
+A cell is the signs of the description's first principal components.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from clip_jax.evaluation.analyses.overlap.parts import resampling
+from clip_jax.evaluation.analyses.overlap.signature import FRAMES, SIDE
+
+FREQUENCIES = 7
+"""Waves along a side that are described: fewer than this many in both directions together."""
+PARTS = ((0, 1), (0, 0.9), (0.1, 1), (0, 0.8), (0.1, 0.9), (0.2, 1))
+"""Parts of a side that another picture may show, of each side alike."""
+MOST_BITS, PER_CELL = 12, 512
+"""There are at most 2 ** MOST_BITS cells, and no more than leaves each PER_CELL descriptions."""
+UNCERTAIN_BITS = 4
+"""A description is looked up as if each of its least certain signs could be either."""
+CHUNK = 32768
+"""Pictures of the gallery that are described at once."""
+SAMPLE = 4096
+"""Pictures that the principal components are taken from."""
+CANDIDATES = 24
+"""Of each query, the most similar ones; a picture may be two of them, one by each frame."""
+LEAST = 0.8
+"""Cosine of descriptions below which two pictures are no candidates."""
+
+PARTS_OF_FRAME = len(PARTS) ** 2
+VIEWS = FRAMES * PARTS_OF_FRAME
+"""Descriptions of a picture: the parts of both frames, the first of a frame is the whole."""
+EVERY, WHOLE = np.arange(VIEWS), np.arange(FRAMES) * PARTS_OF_FRAME
+MATCH = np.dtype([("query", np.int64), ("gallery", np.int64), ("cosine", np.float32)])
+"""Two similar views, by picture * VIEWS + view; mirrored queries come after all others."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Pairs that may be duplicates: arrays [n]."""
+
+    query: np.ndarray
+    gallery: np.ndarray
+    query_frame: np.ndarray
+    gallery_frame: np.ndarray
+    mirrored: np.ndarray
+    """Whether the query is to be mirrored: bool."""
+    query_inside: np.ndarray
+    """Whether the query's frame is laid over a part of the gallery's, not the other way: bool."""
+    down: np.ndarray
+    """Which part of the height that is, a number in PARTS."""
+
+
+def find_candidates(
+    queries: np.ndarray, gallery: np.ndarray, on_chunk: Callable[[int], None] = lambda done: None
+) -> Candidates:
+    """The most similar pictures of the gallery for each query, at most CANDIDATES.
+
+    queries and gallery: the grey part of signatures, uint8 [n, FRAMES, SIDE, SIDE]; the gallery may
+    be mapped from disk. on_chunk is called with the number of its pictures that are done.
+    """
+    describe = Describer(np.asarray(gallery[:: max(1, len(gallery) // SAMPLE)]))
+    cells = Cells(describe.middle, min(CHUNK, len(gallery)) * VIEWS)
+    views = np.concatenate([describe(queries), describe(queries[..., ::-1])])
+    parts, whole = cells.shelve(views, EVERY), cells.shelve(views, WHOLE, UNCERTAIN_BITS)
+    best = np.zeros(0, MATCH)
+    for start in range(0, len(gallery), CHUNK):
+        views = describe(np.asarray(gallery[start : start + CHUNK]))
+        found = [
+            *_matches(whole, cells.shelve(views, EVERY), start),
+            *_matches(parts, cells.shelve(views, WHOLE, UNCERTAIN_BITS), start),
+        ]
+        best = _best_of(np.concatenate([best, *found]), len(queries))
+        on_chunk(len(views))
+    picture, query_view = np.divmod(best["query"], VIEWS)
+    other, gallery_view = np.divmod(best["gallery"], VIEWS)
+    return Candidates(
+        query=picture % len(queries),
+        gallery=other,
+        query_frame=query_view // PARTS_OF_FRAME,
+        gallery_frame=gallery_view // PARTS_OF_FRAME,
+        mirrored=picture >= len(queries),
+        query_inside=query_view % PARTS_OF_FRAME == 0,
+        down=(query_view % PARTS_OF_FRAME + gallery_view % PARTS_OF_FRAME) // len(PARTS),
+    )
+
+
+def _matches(queries: "Shelves", gallery: "Shelves", first: int) -> Iterator[np.ndarray]:
+    """Pairs of similar views in the same cell, as MATCH; `first`: the gallery's first picture."""
+    for cell in np.flatnonzero(np.diff(queries.bounds) * np.diff(gallery.bounds)):
+        rows, ids = queries.take(cell)
+        other_rows, other_ids = gallery.take(cell)
+        cosines = rows @ other_rows.T
+        near = cosines > LEAST
+        if near.any():
+            row, column = np.nonzero(near)
+            found = np.empty(len(row), MATCH)
+            found["query"], found["cosine"] = ids[row], cosines[row, column]
+            found["gallery"] = first * VIEWS + other_ids[column]
+            yield found
+
+
+def _best_of(matches: np.ndarray, queries: int) -> np.ndarray:
+    """The best match of each two pictures, by each frame of the gallery's one, and of these the
+    CANDIDATES best of each query."""
+    picture, other = matches["query"] // VIEWS % queries, matches["gallery"] // PARTS_OF_FRAME
+    order = np.lexsort([-matches["cosine"], other, picture])
+    pair = np.stack([picture, other])[:, order]
+    new = np.ones(len(order), bool)
+    new[1:] = (pair[:, 1:] != pair[:, :-1]).any(axis=0)
+    order = order[new]
+    order = order[np.lexsort([-matches["cosine"][order], picture[order]])]
+    start = np.searchsorted(picture[order], picture[order])
+    return matches[order[np.arange(len(order)) - start < CANDIDATES]]
+
+
+class Cells:
+    """The space of descriptions, cut by the signs of their first components."""
+
+    def __init__(self, middle: np.ndarray, rows: int):
+        """middle: what is subtracted before signs are taken; rows: how many will be shelved."""
+        bits = int(np.clip(np.log2(max(rows, 1) / PER_CELL), 0, MOST_BITS))
+        self._middle, self._powers = middle[:bits], 2 ** np.arange(bits)
+
+    def shelve(self, views: np.ndarray, which: np.ndarray, uncertain: int = 0) -> "Shelves":
+        """Descriptions [n, VIEWS, d], of each picture the views `which`, sorted by their cell.
+
+        uncertain: how many of a description's least certain signs are taken both ways.
+        """
+        rows = views[:, which].reshape(-1, views.shape[2])
+        ids = (np.arange(len(views))[:, None] * VIEWS + which).ravel()
+        offsets = rows[:, : len(self._middle)] - self._middle
+        cell = (offsets > 0) @ self._powers
+        doubt = np.argsort(np.abs(offsets), axis=1)[:, :uncertain]
+        cells = [cell]
+        for bit in range(doubt.shape[1]):
+            flip = self._powers[doubt[:, bit]]
+            cells += [known ^ flip for known in cells]
+        every = np.concatenate(cells)
+        order = np.argsort(every, kind="stable")
+        bounds = np.searchsorted(every[order], np.arange(2 ** len(self._middle) + 1))
+        return Shelves(rows, ids, order % len(rows), bounds)
+
+
+@dataclass(frozen=True)
+class Shelves:
+    """Descriptions by their cell."""
+
+    rows: np.ndarray
+    ids: np.ndarray
+    """Picture * VIEWS + view of each row."""
+    order: np.ndarray
+    """Numbers of rows, those of cell 0 first."""
+    bounds: np.ndarray
+    """Where each cell begins in `order`, and the last one ends."""
+
+    def take(self, cell: int) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of a cell and their ids."""
+        own = self.order[self.bounds[cell] : self.bounds[cell + 1]]
+        return self.rows[own], self.ids[own]
+
+
+class Describer:
+    """Signatures -> descriptions, unit vectors along the principal components of some pictures."""
+
+    def __init__(self, sample: np.ndarray):
+        """sample: uint8 [n, FRAMES, SIDE, SIDE]."""
+        self._waves = waves()
+        rows = self(sample).reshape(-1, self._waves.shape[1])
+        _, vectors = np.linalg.eigh(np.cov(rows.T))
+        rotation = vectors[:, ::-1].T.astype(np.float32)
+        self._waves = np.einsum("ij,vjp->vip", rotation, self._waves)
+        self.middle = np.median(rows @ rotation.T, axis=0)
+
+    def __call__(self, grey: np.ndarray) -> np.ndarray:
+        """uint8 [n, FRAMES, SIDE, SIDE] -> float32 [n, VIEWS, d]."""
+        pixels = grey.reshape(-1, SIDE * SIDE).astype(np.float32) / 255
+        views, size, _ = self._waves.shape
+        rows = (pixels @ self._waves.reshape(views * size, -1).T).reshape(-1, views, size)
+        length = np.linalg.norm(rows, axis=2, keepdims=True)
+        rows /= np.maximum(length, 1e-2)
+        return rows.reshape(len(grey), FRAMES * views, size)
+
+
+def waves() -> np.ndarray:
+    """What describes the parts of a picture: float32 [parts, d, SIDE * SIDE].
+
+    Cosines over the part, as in JPEG, without the constant one; fine waves count as much as coarse
+    ones, which are stronger in nature.
+    """
+    numbers = np.arange(FREQUENCIES)
+    places = (np.arange(SIDE) + 0.5) / SIDE
+    cosines = np.cos(np.pi * numbers[:, None] * places) / SIDE
+    sides = cosines @ resampling(np.array(PARTS), SIDE, SIDE)
+    down, across = np.meshgrid(numbers, numbers, indexing="ij")
+    kept = (down + across > 0) & (down + across < FREQUENCIES)
+    weight = np.hypot(down, across)[kept]
+    made = [
+        np.einsum("is,jt->ijst", one, other)[kept].reshape(len(weight), -1) * weight[:, None]
+        for one in sides
+        for other in sides
+    ]
+    return np.stack(made).astype(np.float32)
