@@ -10,6 +10,7 @@ import jax
 import tyro
 
 from clip_jax.commandline import main, parse
+from clip_jax.evaluation.analyses.bias.probe import Probe as BiasProbe
 from clip_jax.parallel.processes import ProcessesConfig, same_errors, start_processes
 
 if TYPE_CHECKING:
@@ -221,6 +222,44 @@ class Overlap(Settings):
         run_overlap(self.load, self.train, self.data, *how)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Bias(Settings):
+    """How a model treats groups of people: accuracy, harmful labels, the choice of classes."""
+
+    model: str
+    """The model, as for the other tasks."""
+    data: str
+    """A csv with a column of files and columns that say who is shown, such as FairFace's."""
+    probe: Annotated[BiasProbe, tyro.conf.OmitArgPrefixes]
+    output: str | None = None
+    """Write the shares here, as a JSON list, and the bars beside it."""
+
+    def run(self) -> None:
+        from clip_jax.evaluation.analyses.bias.run import run_bias
+
+        output = None if self.output is None else Path(self.output)
+        run_bias(self.load(self.model), self.model, Path(self.data), self.probe, output)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difficulty(Task):
+    """Accuracy by class beside that of people, zero-shot and with few examples."""
+
+    people: str
+    """A csv with the column class and any of zeroshot, 1_shot, 2_shot, ...: shares of 1."""
+    seeds: int = 3
+    """How often the examples are drawn."""
+    cache: bool = True
+    """Keep features and classifiers in ~/.cache/clip_jax and take them from there."""
+
+    def run(self) -> None:
+        from clip_jax.evaluation.analyses.difficulty import run_difficulty
+
+        picture = None if self.output is None else Path(self.output).with_suffix(".png")
+        how = (Path(self.people), self.seeds, self.cache, picture)
+        self.report(run_difficulty(self.load(self.model), self.model, self.data, *how))
+
+
 Tasks = (
     Annotated[ZeroShot, tyro.conf.subcommand("zeroshot")]
     | Annotated[Retrieval, tyro.conf.subcommand("retrieval")]
@@ -229,6 +268,8 @@ Tasks = (
     | Annotated[FewShot, tyro.conf.subcommand("fewshot")]
     | Annotated[Robustness, tyro.conf.subcommand("robustness")]
     | Annotated[Overlap, tyro.conf.subcommand("overlap")]
+    | Annotated[Bias, tyro.conf.subcommand("bias")]
+    | Annotated[Difficulty, tyro.conf.subcommand("difficulty")]
 )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from clip_jax.errors import InputError
 from clip_jax.evaluation.plots import new_figure, save_figure
 from clip_jax.evaluation.probes.features import Features
-from clip_jax.evaluation.probes.probe import TOLERANCE, Problem, search_strength
+from clip_jax.evaluation.probes.probe import TOLERANCE, Classifier, Problem, search_strength
 
 SHOTS = (1, 2, 4, 8, 16)
 
@@ -50,7 +50,7 @@ def evaluate_few_shot(
             f"{min(shots)} of each and others to choose the strength on"
         )
     return [
-        Shots(count, [_accuracy(train, test, count, seed) for seed in range(seeds)])
+        Shots(count, [fit_shots(train, count, seed).accuracy(test) for seed in range(seeds)])
         for count in enough
     ]
 
@@ -60,6 +60,16 @@ def draw_shots(labels: np.ndarray, shots: int, seed: int) -> np.ndarray:
     order = np.random.default_rng(seed).permutation(len(labels))
     chosen = [order[labels[order] == label][:shots] for label in np.unique(labels)]
     return np.sort(np.concatenate(chosen))
+
+
+def fit_shots(train: Features, shots: int, seed: int) -> Classifier:
+    """A probe fitted to so many images of each class, its strength searched on the others."""
+    chosen = draw_shots(train.labels, shots, seed)
+    rest = np.setdiff1d(np.arange(len(train)), chosen)
+    drawn = train[chosen]
+    search = search_strength(drawn, train[rest])
+    (classifier,) = Problem(drawn).fit([search.best], TOLERANCE / len(drawn))
+    return classifier
 
 
 def draw_few_shot(results: list[Shots], zero_shot: float, title: str, path: Path) -> None:
@@ -73,15 +83,6 @@ def draw_few_shot(results: list[Shots], zero_shot: float, title: str, path: Path
     axes.set_xticks(shots, [str(count) for count in shots])
     axes.legend()
     save_figure(figure, path)
-
-
-def _accuracy(train: Features, test: Features, shots: int, seed: int) -> float:
-    chosen = draw_shots(train.labels, shots, seed)
-    rest = np.setdiff1d(np.arange(len(train)), chosen)
-    drawn = train[chosen]
-    search = search_strength(drawn, train[rest])
-    (classifier,) = Problem(drawn).fit([search.best], TOLERANCE / len(drawn))
-    return classifier.accuracy(test)
 
 
 def _classes(features: Features) -> int:

@@ -33,7 +33,7 @@ def run_probe(
 
     picture: where the search's accuracies are drawn.
     """
-    test_data, train, test = _features(model, spec, cache)
+    test_data, train, test = both_splits(model, spec, cache)
     if space == "embeddings":
         train, test = project(model, train), project(model, test)
     metrics, search = evaluate_probe(train, test, len(test_data.classnames), seed)
@@ -56,7 +56,7 @@ def run_few_shot(
     picture: Path | None = None,
 ) -> Result:
     """Few-shot probes on a data set beside zero-shot classification of the same images."""
-    data, train, test = _features(model, spec, cache)
+    data, train, test = both_splits(model, spec, cache)
     zero_shot = zero_shot_accuracy(model, data, test, cache)
     if space == "embeddings":
         train, test = project(model, train), project(model, test)
@@ -97,7 +97,7 @@ def draw_search(search: Search, title: str, path: Path) -> None:
     save_figure(figure, path)
 
 
-def _features(model: Model, spec: str, cache: bool) -> tuple[LabelledImages, Features, Features]:
+def both_splits(model: Model, spec: str, cache: bool) -> tuple[LabelledImages, Features, Features]:
     """A data set's test split, and the features of its train and test splits."""
     size = model.config.image.image_size
     with same_errors():

@@ -68,7 +68,8 @@ def compare(inner: Frames, outer: Frames, height: jax.Array) -> jax.Array:
         "nis,nstc,njt->nijc", colour_parts[down], outer.colour - 128.0, colour_parts[across]
     )
     alike = jnp.clip(fits.max(axis=1), 0) * jnp.clip(correlation(whole, part), 0)
-    alike *= jnp.clip(agreement(inner.colour - 128.0, colours), 0, 1)
+    own_colours = jnp.asarray(inner.colour) - 128.0
+    alike *= jnp.clip(agreement(own_colours, colours), 0, 1)
     evidence = jnp.minimum(*((edges(pixels) ** 2).sum(axis=1) for pixels in (whole, part)))
     return 1 - (1 - alike) * (1 + FEW_EDGES / jnp.maximum(evidence, 1))
 

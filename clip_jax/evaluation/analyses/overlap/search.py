@@ -90,7 +90,8 @@ def find_candidates(
 
 def _matches(queries: "Shelves", gallery: "Shelves", first: int) -> Iterator[np.ndarray]:
     """Pairs of similar views in the same cell, as MATCH; `first`: the gallery's first picture."""
-    for cell in np.flatnonzero(np.diff(queries.bounds) * np.diff(gallery.bounds)):
+    both = np.diff(queries.bounds) * np.diff(gallery.bounds)
+    for cell in np.flatnonzero(both).tolist():
         rows, ids = queries.take(cell)
         other_rows, other_ids = gallery.take(cell)
         cosines = rows @ other_rows.T

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from clip_jax.evaluation.analyses.intervals import clopper_pearson
+
 CONFIDENCE = 0.995
 """Of the intervals, before they are corrected for the number of data sets."""
 SIGNIFICANT = 0.05
@@ -65,21 +67,13 @@ class Split:
         """
         if not self.overlapping:
             return None
-        return clopper_pearson(self.overlapping_right, self.overlapping, comparisons)
+        level = 1 - (1 - CONFIDENCE) / comparisons
+        return clopper_pearson(self.overlapping_right, self.overlapping, level)
 
     def significant(self, comparisons: int) -> bool:
         """Whether the test says so, corrected for the number of comparisons (Bonferroni)."""
         p = self.p_value()
         return p is not None and p * comparisons < SIGNIFICANT
-
-
-def clopper_pearson(
-    right: int, images: int, comparisons: int = 1, confidence: float = CONFIDENCE
-) -> tuple[float, float]:
-    """The exact interval of a share, right of images, at a confidence shared by comparisons."""
-    level = 1 - (1 - confidence) / comparisons
-    interval = stats.binomtest(right, images).proportion_ci(level, "exact")
-    return float(interval.low), float(interval.high)
 
 
 def split(right: np.ndarray, overlapping: np.ndarray) -> Split:
