@@ -85,7 +85,7 @@ def run_difficulty(
         print_difficulties(found)
         if picture is not None:
             draw_difficulties(found, f"{name} on {data.name}", picture)
-    metrics = {}
+    metrics: dict[str, float] = {}
     for one in found:
         metrics |= {
             f"{one.setting}_people": float(one.people.mean()),

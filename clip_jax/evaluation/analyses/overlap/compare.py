@@ -11,14 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from clip_jax.evaluation.analyses.overlap.parts import resampling
+from clip_jax.evaluation.analyses.overlap.parts import SEARCHED, resampling
 from clip_jax.evaluation.analyses.overlap.signature import COLOUR_SIDE, SIDE
 
 GRID = 16
 """Pixels along each side of what is compared."""
 LARGEST_CROP = 0.25
 """Share of a picture's width and of its height that may be missing from its duplicate."""
-STARTS = 7
+STARTS = 11
 """How finely the place of a part is searched, along each side."""
 WEAK = 0.03
 """Change of light from pixel to pixel, of 1, at which an edge counts half."""
@@ -33,6 +33,7 @@ _STARTS = np.linspace(0, LARGEST_CROP, STARTS)
 PARTS = np.array([(start, 1 - end) for start in _STARTS for end in _STARTS])
 """Where the parts of a side that are tried start and end, as shares of it; the first is all."""
 GREY_PARTS = resampling(PARTS, SIDE, GRID)
+SEARCHED_PARTS = resampling(np.array(SEARCHED), SIDE, GRID)
 COLOUR_PARTS = resampling(PARTS, COLOUR_SIDE, COLOUR_SIDE)
 
 
@@ -46,17 +47,28 @@ class Frames(NamedTuple):
 
 
 @jax.jit
+def compare_at(inner: Frames, outer: Frames, height: jax.Array, width: jax.Array) -> jax.Array:
+    """How well edges fit at one place: [n], much above 0 for the same picture.
+
+    height and width [n]: of SEARCHED, the part of each side.
+    """
+    parts = jnp.asarray(SEARCHED_PARTS)
+    whole = parts[0] @ (inner.grey / 255.0) @ parts[0].T
+    part = parts[height] @ (outer.grey / 255.0) @ parts[width].transpose(0, 2, 1)
+    return (unit(edges(whole)) * unit(edges(part))).sum(axis=1)
+
+
+@jax.jit
 def compare(inner: Frames, outer: Frames, height: jax.Array) -> jax.Array:
     """How well each picture fits the best part of another: [n], 1 for the same picture.
 
-    height [n, 2]: about where the part starts and ends, as shares of the height. All parts of the
-    width are tried there, then all of the height.
+    height [n]: of SEARCHED, the part of the height that it starts from. All parts of the width are
+    tried there, then all of the height.
     """
     parts, colour_parts = jnp.asarray(GREY_PARTS), jnp.asarray(COLOUR_PARTS)
     whole = parts[0] @ (inner.grey / 255.0) @ parts[0].T
     canvas, wanted = outer.grey / 255.0, unit(edges(whole))
-    down = jnp.abs(height[:, None] - PARTS).sum(axis=2).argmin(axis=1)
-    rows = parts[down] @ canvas
+    rows = jnp.asarray(SEARCHED_PARTS)[height] @ canvas
     tried = unit(edges(jnp.einsum("nit,kjt->nkij", rows, parts)))
     across = jnp.einsum("nkd,nd->nk", tried, wanted).argmax(axis=1)
     columns = canvas @ parts[across].transpose(0, 2, 1)

@@ -3,14 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import jax
 import numpy as np
 
-from clip_jax.evaluation.analyses.overlap.compare import Frames, compare
-from clip_jax.evaluation.analyses.overlap.search import PARTS, Candidates, find_candidates
+from clip_jax.evaluation.analyses.overlap.compare import Frames, compare, compare_at
+from clip_jax.evaluation.analyses.overlap.search import Candidates, find_candidates
 from clip_jax.evaluation.analyses.overlap.signature import shows_nothing
 
 THRESHOLD = 0.72
 """Score from which two pictures count as the same; chosen on planted duplicates."""
+ROUGHLY = 0.3
+"""What edges fit by at least where a candidate was found, before it is compared in earnest."""
 SHOWN_FROM = 0.5
 """Score from which a pair is kept, for a person to see what lies below the threshold."""
 BATCH = 256
@@ -35,28 +38,49 @@ def find_duplicates(
     on_chunk: as for find_candidates. Pictures of one colour are nobody's duplicates.
     """
     candidates = find_candidates(queries["grey"], gallery["grey"], on_chunk)
+    candidates = candidates[np.flatnonzero(~shows_nothing(queries)[candidates.query])]
+    candidates = candidates[fit_at_once(queries, gallery, candidates) >= ROUGHLY]
     score = score_candidates(queries, gallery, candidates)
-    score[shows_nothing(queries)[candidates.query]] = -np.inf
-    kept = np.flatnonzero(score >= SHOWN_FROM)
-    kept = kept[np.argsort(-score[kept], kind="stable")]
+    kept = np.argsort(-score, kind="stable")[: int((score >= SHOWN_FROM).sum())]
     pairs = np.stack([candidates.query[kept], candidates.gallery[kept]], axis=1)
     kept = kept[np.sort(np.unique(pairs, axis=0, return_index=True)[1])]
     return Duplicates(candidates.query[kept], candidates.gallery[kept], score[kept])
+
+
+def fit_at_once(queries: np.ndarray, gallery: np.ndarray, candidates: Candidates) -> np.ndarray:
+    """How well edges fit where the candidates were found: float32 [n]."""
+    return _in_batches(
+        candidates,
+        lambda some: compare_at(*inner_and_outer(queries, gallery, some), some.height, some.width),
+    )
 
 
 def score_candidates(
     queries: np.ndarray, gallery: np.ndarray, candidates: Candidates
 ) -> np.ndarray:
     """How alike the two pictures of each candidate are: float32 [n]."""
-    scores = np.zeros(len(candidates.query), np.float32)
+    return _in_batches(
+        candidates, lambda some: compare(*inner_and_outer(queries, gallery, some), some.height)
+    )
+
+
+def inner_and_outer(
+    queries: np.ndarray, gallery: np.ndarray, candidates: Candidates
+) -> tuple[Frames, Frames]:
+    """Of each candidate the frame that may be a part of the other, and the other."""
+    query = _frames(queries[candidates.query], candidates.query_frame)
+    query = _choose(candidates.mirrored, _mirror(query), query)
+    other = _frames(gallery[candidates.gallery], candidates.gallery_frame)
+    inside = candidates.query_inside
+    return _choose(inside, query, other), _choose(inside, other, query)
+
+
+def _in_batches(candidates: Candidates, score: Callable[[Candidates], jax.Array]) -> np.ndarray:
+    """A score of each candidate; batches are of one size, so that it compiles once."""
+    scores = np.zeros(len(candidates), np.float32)
     for start in range(0, len(scores), BATCH):
-        batch = np.minimum(np.arange(start, start + BATCH), len(scores) - 1)  # of one size
-        query = _frames(queries[candidates.query[batch]], candidates.query_frame[batch])
-        query = _choose(candidates.mirrored[batch], _mirror(query), query)
-        other = _frames(gallery[candidates.gallery[batch]], candidates.gallery_frame[batch])
-        inside = candidates.query_inside[batch]
-        inner, outer = _choose(inside, query, other), _choose(inside, other, query)
-        scores[batch] = compare(inner, outer, np.array(PARTS)[candidates.down[batch]])
+        batch = np.minimum(np.arange(start, start + BATCH), len(scores) - 1)
+        scores[batch] = score(candidates[batch])
     return scores
 
 

@@ -2,6 +2,9 @@
 
 import numpy as np
 
+SEARCHED = ((0, 1), (0, 0.9), (0.1, 1), (0, 0.8), (0.1, 0.9), (0.2, 1))
+"""Where the parts of a side that candidates are searched by start and end; the first is all."""
+
 
 def resampling(parts: np.ndarray, length: int, points: int) -> np.ndarray:
     """Matrices that average parts of `length` pixels into `points`: float32 [n, points, length].

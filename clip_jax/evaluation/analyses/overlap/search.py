@@ -10,30 +10,29 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clip_jax.evaluation.analyses.overlap.parts import resampling
+from clip_jax.evaluation.analyses.overlap.parts import SEARCHED, resampling
 from clip_jax.evaluation.analyses.overlap.signature import FRAMES, SIDE
 
 FREQUENCIES = 7
 """Waves along a side that are described: fewer than this many in both directions together."""
-PARTS = ((0, 1), (0, 0.9), (0.1, 1), (0, 0.8), (0.1, 0.9), (0.2, 1))
-"""Parts of a side that another picture may show, of each side alike."""
-MOST_BITS, PER_CELL = 12, 512
+MOST_BITS, PER_CELL = 16, 64
 """There are at most 2 ** MOST_BITS cells, and no more than leaves each PER_CELL descriptions."""
-UNCERTAIN_BITS = 4
+UNCERTAIN_BITS = 6
 """A description is looked up as if each of its least certain signs could be either."""
-CHUNK = 32768
+CHUNK = 65536
 """Pictures of the gallery that are described at once."""
 SAMPLE = 4096
 """Pictures that the principal components are taken from."""
 CANDIDATES = 24
 """Of each query, the most similar ones; a picture may be two of them, one by each frame."""
-LEAST = 0.8
+LEAST = 0.85
 """Cosine of descriptions below which two pictures are no candidates."""
 
-PARTS_OF_FRAME = len(PARTS) ** 2
+PARTS_OF_FRAME = len(SEARCHED) ** 2
 VIEWS = FRAMES * PARTS_OF_FRAME
 """Descriptions of a picture: the parts of both frames, the first of a frame is the whole."""
-EVERY, WHOLE = np.arange(VIEWS), np.arange(FRAMES) * PARTS_OF_FRAME
+EVERY, WHOLE = 1, PARTS_OF_FRAME
+"""Steps through the views of a picture."""
 MATCH = np.dtype([("query", np.int64), ("gallery", np.int64), ("cosine", np.float32)])
 """Two similar views, by picture * VIEWS + view; mirrored queries come after all others."""
 
@@ -50,8 +49,16 @@ class Candidates:
     """Whether the query is to be mirrored: bool."""
     query_inside: np.ndarray
     """Whether the query's frame is laid over a part of the gallery's, not the other way: bool."""
-    down: np.ndarray
-    """Which part of the height that is, a number in PARTS."""
+    height: np.ndarray
+    """Which part of the height that is, a number in SEARCHED."""
+    width: np.ndarray
+    """Likewise of the width."""
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    def __getitem__(self, chosen: np.ndarray) -> "Candidates":
+        return Candidates(*(values[chosen] for values in vars(self).values()))
 
 
 def find_candidates(
@@ -77,6 +84,7 @@ def find_candidates(
         on_chunk(len(views))
     picture, query_view = np.divmod(best["query"], VIEWS)
     other, gallery_view = np.divmod(best["gallery"], VIEWS)
+    part = query_view % PARTS_OF_FRAME + gallery_view % PARTS_OF_FRAME  # one of them is the whole
     return Candidates(
         query=picture % len(queries),
         gallery=other,
@@ -84,7 +92,8 @@ def find_candidates(
         gallery_frame=gallery_view // PARTS_OF_FRAME,
         mirrored=picture >= len(queries),
         query_inside=query_view % PARTS_OF_FRAME == 0,
-        down=(query_view % PARTS_OF_FRAME + gallery_view % PARTS_OF_FRAME) // len(PARTS),
+        height=part // len(SEARCHED),
+        width=part % len(SEARCHED),
     )
 
 
@@ -126,24 +135,22 @@ class Cells:
         bits = int(np.clip(np.log2(max(rows, 1) / PER_CELL), 0, MOST_BITS))
         self._middle, self._powers = middle[:bits], 2 ** np.arange(bits)
 
-    def shelve(self, views: np.ndarray, which: np.ndarray, uncertain: int = 0) -> "Shelves":
-        """Descriptions [n, VIEWS, d], of each picture the views `which`, sorted by their cell.
+    def shelve(self, views: np.ndarray, step: int, uncertain: int = 0) -> "Shelves":
+        """Descriptions [n, VIEWS, d], of each picture every `step`-th, sorted by their cell.
 
         uncertain: how many of a description's least certain signs are taken both ways.
         """
-        rows = views[:, which].reshape(-1, views.shape[2])
-        ids = (np.arange(len(views))[:, None] * VIEWS + which).ravel()
+        rows = views[:, ::step].reshape(-1, views.shape[2])
         offsets = rows[:, : len(self._middle)] - self._middle
-        cell = (offsets > 0) @ self._powers
-        doubt = np.argsort(np.abs(offsets), axis=1)[:, :uncertain]
-        cells = [cell]
-        for bit in range(doubt.shape[1]):
-            flip = self._powers[doubt[:, bit]]
-            cells += [known ^ flip for known in cells]
+        cells = [((offsets > 0) @ self._powers).astype(np.int32)]
+        if uncertain:
+            doubt = np.argsort(np.abs(offsets), axis=1)[:, :uncertain]
+            for flip in self._powers[doubt.T].astype(np.int32):
+                cells += [known ^ flip for known in cells]
         every = np.concatenate(cells)
         order = np.argsort(every, kind="stable")
         bounds = np.searchsorted(every[order], np.arange(2 ** len(self._middle) + 1))
-        return Shelves(rows, ids, order % len(rows), bounds)
+        return Shelves(rows, step, order % len(rows), bounds)
 
 
 @dataclass(frozen=True)
@@ -151,8 +158,8 @@ class Shelves:
     """Descriptions by their cell."""
 
     rows: np.ndarray
-    ids: np.ndarray
-    """Picture * VIEWS + view of each row."""
+    step: int
+    """Views of a picture from each row to the next."""
     order: np.ndarray
     """Numbers of rows, those of cell 0 first."""
     bounds: np.ndarray
@@ -161,7 +168,7 @@ class Shelves:
     def take(self, cell: int) -> tuple[np.ndarray, np.ndarray]:
         """The rows of a cell and their ids."""
         own = self.order[self.bounds[cell] : self.bounds[cell + 1]]
-        return self.rows[own], self.ids[own]
+        return self.rows[own], own * self.step
 
 
 class Describer:
@@ -195,7 +202,7 @@ def waves() -> np.ndarray:
     numbers = np.arange(FREQUENCIES)
     places = (np.arange(SIDE) + 0.5) / SIDE
     cosines = np.cos(np.pi * numbers[:, None] * places) / SIDE
-    sides = cosines @ resampling(np.array(PARTS), SIDE, SIDE)
+    sides = cosines @ resampling(np.array(SEARCHED), SIDE, SIDE)
     down, across = np.meshgrid(numbers, numbers, indexing="ij")
     kept = (down + across > 0) & (down + across < FREQUENCIES)
     weight = np.hypot(down, across)[kept]
