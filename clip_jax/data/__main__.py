@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -66,10 +66,37 @@ class Bench:
     """What the data calls its pictures and captions."""
 
 
+@dataclass(frozen=True)
+class Captions:
+    """Make image-text pairs of a detection set: a photo of two dogs and a ball."""
+
+    path: tyro.conf.Positional[str]
+    """A file in COCO's format, or a folder of Roboflow's COCO export."""
+    out: tyro.conf.Positional[str]
+    """A new folder for the pairs."""
+    images: str | None = None
+    """Folder of the pictures; by default that of the file."""
+    form: Literal["webdataset", "folders"] = "webdataset"
+    """Tars of pictures with a .txt each, or a folder for each caption with _tokenization.txt."""
+    template: str = "a photo of {c}"
+    """The sentence, with {c} for the things in the picture."""
+    counts: bool = True
+    """Say how many of each there are."""
+    positions: bool = False
+    """Say roughly where they are."""
+    plurals: str | None = None
+    """A JSON file, {category: plural}, for names that English does not form as usual."""
+    empty: str | None = None
+    """Caption of pictures without boxes; by default they are left out."""
+    pairs_per_shard: int = 10_000
+    """Pairs in a tar."""
+
+
 Commands = (
     Annotated[Inspect, tyro.conf.subcommand("inspect")]
     | Annotated[Convert, tyro.conf.subcommand("convert")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]
+    | Annotated[Captions, tyro.conf.subcommand("captions")]
 )
 
 IMAGE_SIZE = 224
@@ -86,6 +113,8 @@ def run(arguments: Sequence[str]) -> None:
         run_inspect(command)
     elif isinstance(command, Convert):
         run_convert(command)
+    elif isinstance(command, Captions):
+        run_captions(command)
     else:
         run_bench(command)
 
@@ -135,6 +164,31 @@ def run_convert(command: Convert) -> None:
     for left_out in (source.problems, problems):
         if left_out:
             print(describe_problems(left_out))
+
+
+def run_captions(command: Captions) -> None:
+    from clip_jax.data.tools.captions import (
+        Wording,
+        captions_of,
+        read_detections,
+        read_plurals,
+        write_folders,
+        write_shards,
+    )
+
+    plurals = read_plurals(Path(command.plurals)) if command.plurals else {}
+    wording = Wording(command.template, command.counts, command.positions, plurals)
+    images = None if command.images is None else Path(command.images)
+    pictures = read_detections(Path(command.path), images)
+    pairs = captions_of(pictures, wording, command.empty)
+    if command.form == "folders":
+        write_folders(pairs, Path(command.out))
+    else:
+        write_shards(pairs, Path(command.out), command.pairs_per_shard)
+    left_out = len(pictures) - len(pairs)
+    print(f"{command.out}: {len(pairs)} pairs, for example: {pairs[0][1]}")
+    if left_out:
+        print(f"left out: {left_out} pictures without boxes")
 
 
 def run_bench(command: Bench) -> None:
