@@ -29,7 +29,11 @@ import PIL.ImageOps
 from turns import machine
 
 from clip_jax.data.samples import IMAGE_EXTENSIONS
-from clip_jax.evaluation.analyses.overlap.duplicates import THRESHOLD, find_duplicates
+from clip_jax.evaluation.analyses.overlap.duplicates import (
+    THRESHOLD,
+    Duplicates,
+    find_duplicates,
+)
 from clip_jax.evaluation.analyses.overlap.parts import resampling
 from clip_jax.evaluation.analyses.overlap.signature import (
     COLOUR_SIDE,
@@ -146,11 +150,20 @@ def planted(folder: Path, count: int) -> dict:
         "threshold": THRESHOLD,
         "recall": round(float(true.sum() / len(queries)), 4),
         "precision": round(float(true.mean()), 4),
+        "curve": [at_least(score, found, source) for score in (0.6, 0.65, 0.7, 0.75, 0.8, 0.85)],
         "recall_of": {
             make.__name__: round(float(true[kind[query] == n].sum() / len(seen)), 4)
             for n, make in enumerate(CHANGES)
         },
     }
+
+
+def at_least(score: float, found: Duplicates, source: np.ndarray) -> dict[str, float]:
+    """Recall and precision at another threshold."""
+    counted = found.score >= score
+    true = found.gallery[counted] == source[found.query[counted]]
+    recall, precision = float(true.sum() / len(source)), float(true.mean())
+    return {"threshold": score, "recall": round(recall, 4), "precision": round(precision, 4)}
 
 
 def change(seed: int, content: bytes) -> np.ndarray:

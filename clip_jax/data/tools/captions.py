@@ -1,4 +1,4 @@
-"""Detection sets -> pairs: boxes in COCO's format become sentences, "a photo of two dogs and a ball".
+"""Detection sets -> pairs: boxes in COCO's format become "a photo of two dogs and a ball".
 
 Roboflow's COCO exports are folders with such a file, _annotations.coco.json, beside the pictures.
 """
@@ -117,7 +117,7 @@ def quantity(name: str, boxes: Sequence[Box], wording: Wording) -> str:
 
 
 def place(centre: tuple[float, float]) -> str:
-    """Which ninth of the picture: "on the left", "at the top", "in the middle", "at the top left"."""
+    """Which ninth of the picture: "on the left", "at the top", "at the top left"."""
     across, down = (min(2, max(0, int(3 * share))) for share in centre)
     if down == 1:
         return "in the middle" if across == 1 else f"on the {ACROSS[across]}"

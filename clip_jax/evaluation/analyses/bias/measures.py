@@ -65,12 +65,11 @@ class Groups:
             for group, members in self.members.items()
         ]
 
-    def of(self, group: str) -> np.ndarray:
-        """The pictures of a group. Raises InputError if there is none of that name."""
+    def check(self, group: str) -> None:
+        """Raise InputError if there is no group of that name."""
         if group not in self.members:
             known = ", ".join(list(self.members)[:12])
             raise InputError(f"no group {group!r}; known are {known}")
-        return self.members[group]
 
 
 def accuracy(cosines: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -11,6 +11,8 @@ class Probe:
 
     groups: tuple[str, ...] = ()
     """Columns of the table that say who is shown; by default FairFace's race, gender and age."""
+    reference: str = "everyone"
+    """The group that the table compares others with, such as race=White."""
     file: str = "file"
     """The column of files, whose paths are relative to the table."""
     label: tuple[str, ...] = ()

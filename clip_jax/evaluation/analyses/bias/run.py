@@ -67,6 +67,7 @@ def run_bias(model: Model, name: str, data: Path, probe: Probe, output: Path | N
     columns = {each: cosines[:, number] for number, each in enumerate(every)}
     with same_errors():
         members = Groups(people, groups, read)
+        members.check(probe.reference)
     shares = []
     if classes.own:
         shares += label_shares(columns, classes, probe.added, members, classes.numbers[read])
@@ -75,7 +76,7 @@ def run_bias(model: Model, name: str, data: Path, probe: Probe, output: Path | N
         for label, which in hits.items():
             shares += members.shares(f"{label!r} from {threshold:.2%}", which)
     if jax.process_index() == 0:
-        print_shares(shares, people.name)
+        print_shares(shares, people.name, probe.reference)
         if output is not None:
             write_file(output, json.dumps([_values(share, name) for share in shares], indent=1))
             draw_shares(shares, output.with_suffix(".png"))
@@ -129,10 +130,12 @@ def read_classes(people: People, probe: Probe) -> Classes:
     return Classes(own, np.array([own.index(text) for text in texts]), extra)
 
 
-def print_shares(shares: Sequence[Share], data: str) -> None:
-    """A row for each measure and group, beside how far it is from everyone's."""
-    table = Table("measure", "group", "images", "share", "95% interval", "to everyone", title=data)
-    measures = {share.measure: share.value for share in shares if share.group == EVERYONE}
+def print_shares(shares: Sequence[Share], data: str, reference: str) -> None:
+    """A row for each measure and group, with how far it is from the group of reference."""
+    table = Table(
+        "measure", "group", "images", "share", "95% interval", f"to {reference}", title=data
+    )
+    measures = {share.measure: share.value for share in shares if share.group == reference}
     for share in shares:
         low, high = share.interval
         table.add_row(

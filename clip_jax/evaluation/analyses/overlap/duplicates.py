@@ -10,7 +10,7 @@ from clip_jax.evaluation.analyses.overlap.compare import Frames, compare, compar
 from clip_jax.evaluation.analyses.overlap.search import Candidates, find_candidates
 from clip_jax.evaluation.analyses.overlap.signature import shows_nothing
 
-THRESHOLD = 0.72
+THRESHOLD = 0.75
 """Score from which two pictures count as the same; chosen on planted duplicates."""
 ROUGHLY = 0.3
 """What edges fit by at least where a candidate was found, before it is compared in earnest."""
