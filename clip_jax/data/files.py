@@ -6,7 +6,11 @@ Only what sources need: find, read a part, read from the start, tell that a file
 import errno
 import glob
 import hashlib
+import itertools
+import math
 import os
+import re
+import stat
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +26,9 @@ BLOCK = 2**22
 
 PAGE = 2**13
 """Likewise of a local file."""
+
+MAX_FILES = 1_000_000
+"""Files that one pattern with braces may stand for."""
 
 
 def is_remote(path: str) -> bool:
@@ -48,11 +55,7 @@ def find_files(path: str, suffixes: Sequence[str]) -> list[str]:
         if not names:
             raise InputError(f"{path}: no {' or '.join(suffixes)} in this directory")
         return [f"{path.rstrip('/')}/{name}" for name in sorted(names)]
-    try:
-        expanded = list(braceexpand(path))
-    except ValueError:
-        raise InputError(f"{path}: a brace is not closed; write shards/{{00..31}}.tar") from None
-    files = [file for pattern in expanded for file in _match(pattern)]
+    files = [file for pattern in _expand_braces(path) for file in _match(pattern)]
     missing = [file for file, stamp in zip(files, stamps(files), strict=True) if stamp is None]
     if missing:
         raise InputError(f"{missing[0]}: no such file or directory")
@@ -101,15 +104,19 @@ def read_range(path: str, offset: int, size: int) -> bytes:
         with _as_os_errors(path):
             return bytes(system.cat_file(inner, start=offset, end=offset + size)) if size else b""
     with open(path, "rb", buffering=0) as file:
-        return os.pread(file.fileno(), size, offset)
+        # Room is made for as much as is asked for, whatever there is.
+        there = os.fstat(file.fileno()).st_size - offset
+        return os.pread(file.fileno(), max(0, min(size, there)), offset)
 
 
 def read_file(path: str) -> bytes:
-    """All of a file. Raises OSError."""
+    """All of a file. Raises OSError, also for a pipe or a device, which may have no end."""
     if is_remote(path):
         system, inner = _system(path)
         with _as_os_errors(path):
             return bytes(system.cat_file(inner))
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "not a file", path)
     return Path(path).read_bytes()
 
 
@@ -163,6 +170,19 @@ def _window(descriptor: int) -> Callable[[int, int], bytes]:
         return page[offset - start : offset - start + size]
 
     return read
+
+
+def _expand_braces(path: str) -> list[str]:
+    """ "{00..31}.tar" -> "00.tar", "01.tar", ..., "31.tar"."""
+    try:
+        ranges = re.findall(r"\{(-?\d+)\.\.(-?\d+)", path)  # which are made before they are counted
+        if math.prod(abs(int(stop) - int(start)) + 1 for start, stop in ranges) <= MAX_FILES:
+            expanded = list(itertools.islice(braceexpand(path), MAX_FILES + 1))
+            if len(expanded) <= MAX_FILES:
+                return expanded
+    except (ValueError, RecursionError):
+        raise InputError(f"{path}: a brace is not closed; write shards/{{00..31}}.tar") from None
+    raise InputError(f"{path}: stands for more than {MAX_FILES:,} files; give a directory")
 
 
 def _match(pattern: str) -> list[str]:

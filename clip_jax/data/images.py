@@ -27,7 +27,15 @@ FILTERS = {
 MODES = ("shortest", "squash", "longest")
 MAX_PIXELS = 2**26
 """Size of the largest picture that resizing may make on its way, 256 MiB in RGB."""
-UNREADABLE = (OSError, ValueError, SyntaxError, RuntimeError, PIL.Image.DecompressionBombError)
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+"""Those of Pillow's that are read: of the others, one hands the file to an interpreter (EPS)."""
+UNREADABLE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    RuntimeError,
+    PIL.Image.DecompressionBombError,
+)
 """What decoding a damaged picture raises."""
 
 
@@ -104,7 +112,7 @@ def load_image(image: Image) -> PIL.Image.Image:
     """
     if not isinstance(image, np.ndarray):
         try:
-            return PIL.Image.open(io.BytesIO(image))
+            return PIL.Image.open(io.BytesIO(image), formats=FORMATS)
         except PIL.UnidentifiedImageError:  # whose message is a memory address
             raise ValueError("not a picture, or of an unknown format") from None
     shaped = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))

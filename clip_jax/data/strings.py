@@ -14,6 +14,8 @@ class Strings:
     """
 
     def __init__(self, content: np.ndarray, ends: np.ndarray):
+        if (content.dtype, ends.dtype, content.ndim, ends.ndim) != (np.uint8, np.int64, 1, 1):
+            raise ValueError("not bytes and where texts end in them")
         bounds = np.concatenate([[0], ends])
         if (np.diff(bounds) < 0).any() or bounds[-1] != len(content):
             raise ValueError("the texts' ends do not fit their content")

@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import os
 import tempfile
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from clip_jax.data.arrays import read_npz
 from clip_jax.model import Model
 from clip_jax.parallel.mesh import mesh_of
 from clip_jax.parallel.processes import gather
@@ -65,9 +65,9 @@ def cache_folder() -> Path:
 def read_arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray] | None:
     """The float32 arrays on disk, if they are there and whole: the format has a checksum."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in shapes}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        with path.open("rb") as file:
+            arrays = read_npz(file, shapes)
+    except (OSError, ValueError):
         return None
     fit = [array.shape == shapes[name] for name, array in arrays.items()]
     return arrays if all(fit) and {array.dtype for array in arrays.values()} == {F32} else None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clip_jax.data.files import is_remote
+from clip_jax.data.files import is_remote, read_file
 from clip_jax.data.samples import IMAGE_EXTENSIONS, Image, LabelledImages, Pair, to_captions
 from clip_jax.data.sources.fields import FieldNames
 from clip_jax.data.strings import Strings
@@ -22,7 +22,7 @@ class FolderImages:
         return len(self._paths)
 
     def __getitem__(self, index: int) -> Image:
-        return Path(self.path(index)).read_bytes()
+        return read_file(self.path(index))
 
     def path(self, index: int) -> str:
         """Where a picture is."""
@@ -61,7 +61,7 @@ class FolderPairs:
     def captions(self, index: int) -> tuple[str, ...]:
         """The captions of one picture."""
         if self._written:
-            return to_captions(Path(_text_of(self._images.path(index))).read_bytes())
+            return to_captions(read_file(_text_of(self._images.path(index))))
         return self._fields.fill(_class_name(self._paths[index]))
 
 

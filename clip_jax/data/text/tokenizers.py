@@ -41,7 +41,13 @@ def clean(text: str) -> str:
     Lone surrogates, which JSON can hold and UTF-8 cannot, become question marks.
     """
     text = text.encode("utf-8", errors="replace").decode("utf-8")
-    return re.sub(r"\s+", " ", html.unescape(html.unescape(text))).strip()
+    return re.sub(r"\s+", " ", _unescape(_unescape(text))).strip()
+
+
+def _unescape(text: str) -> str:
+    """html.unescape, which cannot take numbers of thousands of digits: "&#00...065;"."""
+    text = re.sub(r"&#0+(?=[0-9])", "&#", text)
+    return html.unescape(re.sub(r"&#[0-9]{8,};?", "\ufffd", text))  # none is a character
 
 
 def pad_ids(

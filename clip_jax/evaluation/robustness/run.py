@@ -90,7 +90,7 @@ def read_mapping(spec: str) -> dict[str, str]:
         return {}
     try:
         mapping = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file}: not JSON ({error})") from None
     if not isinstance(mapping, dict) or not all(isinstance(v, str) for v in mapping.values()):
         raise InputError(f"{file}: not an object of texts")
