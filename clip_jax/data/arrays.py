@@ -31,14 +31,15 @@ def read_npy(file: BinaryIO, size: int) -> np.ndarray:
 def read_npz(file: BinaryIO, names: Iterable[str]) -> dict[str, np.ndarray]:
     """Some arrays of an .npz as np.savez writes it. Raises ValueError if one is damaged."""
     try:
+        whole = file.seek(0, os.SEEK_END)
         with zipfile.ZipFile(file) as archive:
-            return {name: _read_member(archive, f"{name}.npy") for name in names}
+            return {name: _read_member(archive, f"{name}.npy", whole) for name in names}
     except Exception as error:  # of zipfile's and zlib's there is no common base
         raise ValueError(f"not a readable .npz file ({type(error).__name__})") from error
 
 
-def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    info, whole = archive.getinfo(name), archive.fp.seek(0, os.SEEK_END)
+def _read_member(archive: zipfile.ZipFile, name: str, whole: int) -> np.ndarray:
+    info = archive.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED or info.file_size > whole:
         raise ValueError("compressed, or not all there")
     with archive.open(info) as member:

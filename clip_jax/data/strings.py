@@ -1,5 +1,6 @@
 """Many texts in little memory: their bytes in one array, which also makes them quick to pickle."""
 
+import hashlib
 from array import array
 from collections.abc import Iterable
 
@@ -51,6 +52,10 @@ class Strings:
             raise IndexError(index)
         start = self.ends[index - 1] if index else 0
         return self.content[start : self.ends[index]].tobytes().decode("utf-8", "surrogateescape")
+
+    def digest(self) -> str:
+        """A hash of all texts."""
+        return hashlib.sha256(self.ends.tobytes() + self.content.tobytes()).hexdigest()
 
     def part(self, start: int, stop: int) -> "Strings":
         """Texts number `start` to `stop`."""

@@ -42,6 +42,7 @@ from clip_jax.training.curve import draw_curve
 from clip_jax.training.feed import BadCount, as_reasons, on_devices
 from clip_jax.training.metrics import StepLogger, write_results
 from clip_jax.training.optimizer import check_rates, make_optimizer
+from clip_jax.training.record import record_start
 from clip_jax.training.state import TrainState, abstract_state, init_state, state_from
 from clip_jax.training.stopping import stop_on_signal
 from clip_jax.weights.workdir import TOKENIZER, config_to_json
@@ -97,6 +98,7 @@ def train(config: TrainConfig) -> Model:
             bad = saved.get("bad_samples", {})
         else:
             run, state = begin(config, mesh, workdir, source)
+        record_start(workdir, config, mesh, source, start)
         if start < config.steps:
             state = run.loop(start, state, checkpoints, bad)
     model = run.model(state)

@@ -8,8 +8,6 @@ tokenizer/                 the vocabulary's files
 
 import dataclasses
 import logging
-import types
-import typing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ import orbax.checkpoint as ocp
 from clip_jax.errors import InputError
 from clip_jax.models.clip import CLIP, init_variables
 from clip_jax.models.config import CLIPConfig, PreprocessConfig, ResNetConfig, TextConfig, ViTConfig
-from clip_jax.weights.fields import shown
+from clip_jax.typed import is_of_type
 from clip_jax.weights.pretrained import check_sizes
 
 TOKENIZER = "tokenizer"
@@ -68,7 +66,7 @@ def config_from_json(values: Any, source: str) -> CLIPConfig:
             image["layers"] = tuple(image["layers"])
         preprocess = values["preprocess"]
         colours = {name: tuple(preprocess[name]) for name in ("mean", "std")}
-        config = CLIPConfig(
+        config: CLIPConfig | None = CLIPConfig(
             **values
             | {
                 "image": ViTConfig(**image) if "patch_size" in image else ResNetConfig(**image),
@@ -77,31 +75,11 @@ def config_from_json(values: Any, source: str) -> CLIPConfig:
             }
         )
     except (TypeError, ValueError, LookupError):
-        raise InputError(f"{source}: does not say which model it holds; damaged?") from None
-    _check_types(config, source)
+        config = None
+    if config is None or not is_of_type(config, CLIPConfig):
+        raise InputError(f"{source}: its checkpoint does not say which model it holds; damaged?")
     check_sizes(config, source)
     return config
-
-
-def _check_types(config: Any, source: str) -> None:
-    """Refuse a dataclass, or one in it, whose fields are not of their types."""
-    for name, hint in typing.get_type_hints(type(config)).items():
-        value = getattr(config, name)
-        if dataclasses.is_dataclass(value):
-            _check_types(value, source)
-        elif not _is_of_type(value, hint):
-            raise InputError(f"{source}: {name} = {shown(value)} is no {hint}")
-
-
-def _is_of_type(value: Any, hint: Any) -> bool:
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Literal:
-        return isinstance(value, str) and value in inner
-    if origin is types.UnionType:
-        return any(_is_of_type(value, hint) for hint in inner)
-    if origin is tuple:
-        return type(value) is tuple and list(map(type, value)) == list(inner)
-    return type(value) is hint or (hint is float and type(value) is int)
 
 
 def _restore_variables(path: Path, model: CLIP) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The long fuzzing campaign: PYTHONPATH=tests python -m fuzz.campaign --inputs 1000000
 
 Gives damaged files to every parser (targets.py), in a process that may take so much memory and so
-many seconds an input. What is not refused in one line is saved under --findings, with the traceback.
-Input number n of a target depends on the seed alone. --output keeps the table as JSON.
+many seconds an input. What is neither read nor refused in one line is saved under --findings, with
+the traceback. Input number n of a target depends on the seed alone; --output keeps the table.
 """
 
 import argparse
@@ -31,6 +31,9 @@ SECONDS = 10
 """An input may take, on a machine that does other work besides."""
 
 MEGABYTE = 1 << 20
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""Where files are written, a million of them; None for the usual place."""
+
 NEXT, ACCEPTED, REFUSED, FOUND, READY = range(5)
 """What a worker tells while it works: the input it is at, counts, and whether it has begun."""
 
@@ -110,7 +113,7 @@ def watch(worker: Any, state: Any) -> str:
 
 def work(name: str, inputs: int, seed: int, findings: Path, state: Any) -> None:
     """Go on from where the state says, in a folder of its own; called in the worker."""
-    folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-", dir=MEMORY))
     try:
         target = TARGETS[name]
         seeds, run = target.make(folder)
@@ -137,7 +140,7 @@ def work(name: str, inputs: int, seed: int, findings: Path, state: Any) -> None:
 
 def input_of(name: str, seed: int, number: int) -> bytes:
     """Input number `number` of a target."""
-    folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-", dir=MEMORY))
     try:
         return mutated(TARGETS[name].make(folder)[0], random.Random(f"{name} {seed} {number}"))
     finally:
@@ -145,9 +148,11 @@ def input_of(name: str, seed: int, number: int) -> bytes:
 
 
 def save(folder: Path, content: bytes, reason: str) -> None:
-    """Keep an input, and beside it what happened; one of each last line of a traceback."""
-    last = reason.strip().splitlines()[-1]
-    mark = hashlib.sha256("".join(c for c in last if not c.isdigit()).encode()).hexdigest()[:12]
+    """Keep an input, and beside it what happened; one for each place in the code."""
+    lines = reason.strip().splitlines()
+    place = [line for line in lines if line.startswith("  File ")][-1:]
+    about = "".join([*place, lines[-1].partition(":")[0]])
+    mark = hashlib.sha256(about.encode()).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / mark).write_bytes(content)
     (folder / f"{mark}.txt").write_text(reason, errors="replace")

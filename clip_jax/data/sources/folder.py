@@ -64,6 +64,10 @@ class FolderPairs:
             return to_captions(read_file(_text_of(self._images.path(index))))
         return self._fields.fill(_class_name(self._paths[index]))
 
+    def digest(self) -> str:
+        """A hash of the pictures' paths under the folder."""
+        return self._paths.digest()
+
 
 def open_class_folders(root: str, fields: FieldNames) -> LabelledImages:
     """A classification set: one folder a class, in the order of their names."""

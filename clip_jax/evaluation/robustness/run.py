@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from clip_jax.data.samples import LabelledImages
@@ -104,7 +105,7 @@ def print_shifts(results: Sequence[Result]) -> None:
     for result in results:
         values = [f"{result.metrics[name]:.4f}" if name in result.metrics else "" for name in names]
         same, classes = (int(result.notes[name]) for name in ("same_classes", "classes"))
-        table.add_row(result.model, result.dataset, *values, f"{same} of {classes}")
+        table.add_row(escape(result.model), escape(result.dataset), *values, f"{same} of {classes}")
     Console().print(table)
 
 

@@ -100,7 +100,7 @@ def _analysis(analysis: Analysis) -> str:
 def _figure(mistake: Mistake) -> str:
     return (
         f'<figure><img alt="image {mistake.number}" '
-        f'src="data:image/jpeg;base64,{mistake.picture}">'
+        f'src="data:image/jpeg;base64,{escape(mistake.picture)}">'
         f"<figcaption><b>{escape(mistake.predicted)}</b> {mistake.confidence:.0%}<br>"
         f'<span class="soft">is {escape(mistake.label)} (image {mistake.number})</span>'
         "</figcaption></figure>"
