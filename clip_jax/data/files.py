@@ -175,14 +175,20 @@ def _window(descriptor: int) -> Callable[[int, int], bytes]:
 def _expand_braces(path: str) -> list[str]:
     """ "{00..31}.tar" -> "00.tar", "01.tar", ..., "31.tar"."""
     try:
-        ranges = re.findall(r"\{(-?\d+)\.\.(-?\d+)", path)  # which are made before they are counted
-        if math.prod(abs(int(stop) - int(start)) + 1 for start, stop in ranges) <= MAX_FILES:
+        choices = map(_count_choices, re.findall(r"\{([^{}]*)\}", path))
+        if math.prod(choices) <= MAX_FILES:
             expanded = list(itertools.islice(braceexpand(path), MAX_FILES + 1))
             if len(expanded) <= MAX_FILES:
                 return expanded
     except (ValueError, RecursionError):
         raise InputError(f"{path}: a brace is not closed; write shards/{{00..31}}.tar") from None
     raise InputError(f"{path}: stands for more than {MAX_FILES:,} files; give a directory")
+
+
+def _count_choices(inside: str) -> int:
+    """How many texts a pair of braces stands for, by what is inside: "00..31" or "a,b,c"."""
+    bounds = re.match(r"(-?\d+)\.\.(-?\d+)", inside)
+    return abs(int(bounds[2]) - int(bounds[1])) + 1 if bounds else inside.count(",") + 1
 
 
 def _match(pattern: str) -> list[str]:

@@ -13,6 +13,12 @@ from typing import Any
 from clip_jax.data.samples import LabelledImages, Templates
 from clip_jax.errors import InputError
 
+MAX_CHARACTERS = 10_000
+"""Of a prompt: a hundred times as many as a model reads."""
+
+MAX_PROMPTS = 10_000_000
+"""Of a data set: ImageNet-21k with OpenAI's 80 templates has less than two."""
+
 
 @dataclass(frozen=True)
 class PromptFiles:
@@ -62,7 +68,10 @@ def class_prompts(classnames: list[str], templates: Templates) -> list[list[str]
 
 
 def check_templates(source: str, classnames: list[str], templates: Templates) -> None:
-    """Raise InputError for a template without {c}, or a class without prompts."""
+    """Raise InputError for a template without {c}, a class without prompts, or too much of both.
+
+    A small file of each would be enough to fill memory: every template is filled with every name.
+    """
     if isinstance(templates, dict):
         lacking = [name for name in classnames if not templates.get(name)]
         if lacking:
@@ -71,6 +80,13 @@ def check_templates(source: str, classnames: list[str], templates: Templates) ->
     without = [template for template in templates if "{c}" not in template]
     if without:
         raise InputError(f"{source}: template {without[0]!r} has no {{c}} for the class name")
+    longest = max(len(template) for template in templates)
+    longest += max(template.count("{c}") for template in templates) * max(map(len, classnames))
+    if longest > MAX_CHARACTERS or len(templates) * len(classnames) > MAX_PROMPTS:
+        raise InputError(
+            f"{source}: {len(templates)} templates for {len(classnames)} classes, prompts of up to "
+            f"{longest} characters; at most {MAX_PROMPTS} of {MAX_CHARACTERS} are taken"
+        )
 
 
 def read_lines(path: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import subprocess
 import warnings
 import zlib
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from shards import encode, smooth
 
 from clip_jax.data import images
-from clip_jax.data.images import UNREADABLE, Resize, load_image, random_crop
+from clip_jax.data.images import FORMATS, UNREADABLE, Resize, load_image, random_crop
 from clip_jax.errors import InputError
 
 GOLDEN = dict(np.load(Path(__file__).parents[1] / "golden" / "pixels.npz"))
@@ -367,3 +368,16 @@ def test_pixels_at_the_model_size_pass_unchanged():
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     np.testing.assert_array_equal(crop(pixels, Resize(16)), pixels)
     np.testing.assert_array_equal(Resize(16)(load_image(pixels)), pixels)
+
+
+def test_formats_that_run_a_program_are_not_read(monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", None)  # Ghostscript, which Pillow calls for EPS
+    content = encode(smooth((40, 30)), "eps")
+    for read in (load_image, crop):
+        with pytest.raises(ValueError, match="not a picture, or of an unknown format"):
+            read(content)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_known_format_is_read(form):
+    assert load_image(encode(smooth((40, 30)), form.lower())).size == (40, 30)

@@ -9,6 +9,7 @@ from clip_jax.data.prompts import (
     OWN_PROMPTS,
     PromptFiles,
     benchmark_keys,
+    check_templates,
     class_prompts,
     replace_prompts,
 )
@@ -103,3 +104,16 @@ def test_prompts_of_classes():
 def test_names_of_clip_benchmark():
     assert benchmark_keys("wds_vtab-pets_test")[1:] == ["vtab-pets", "vtab/pets"]
     assert benchmark_keys("cars") == ["cars", "cars", "cars"]
+
+
+@pytest.mark.parametrize(
+    ("classnames", "templates"),
+    [
+        (["c" * 100_000], ["{c}" * 100_000]),  # ten billion characters
+        (["c"] * 100_000, ["{c}"] * 100_000),
+        (["c"], ["{c}" + "long" * 5000]),
+    ],
+)
+def test_prompts_that_would_fill_memory_are_refused(classnames, templates):
+    with pytest.raises(InputError, match="at most 10000000 of 10000 are taken"):
+        check_templates("set", classnames, templates)

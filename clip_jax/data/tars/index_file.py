@@ -17,6 +17,7 @@ from clip_jax.data.arrays import read_npz
 from clip_jax.data.files import folder_of, is_remote, name_of, read_file, stamps, write_file
 from clip_jax.data.strings import Strings
 from clip_jax.data.tars.shard import PLACE, UNREADABLE, Fields, Shard
+from clip_jax.typed import is_of_type
 
 NAME = ".clip_jax_index.npz"
 VERSION = 1
@@ -119,7 +120,7 @@ def _read(path: str, fields: str) -> dict[str, tuple[str, Shard]]:
         shards, start = {}, 0
         for about in header["shards"]:
             samples, problems = about["samples"], about["problems"]
-            if not all(type(n) is int and n >= 0 for n in (samples, *problems.values())):
+            if not is_of_type(problems, dict[str, int]) or type(samples) is not int or samples < 0:
                 return {}
             stop = start + samples
             part = Shard(keys.part(start, stop), places[start:stop], problems)

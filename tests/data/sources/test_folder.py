@@ -106,3 +106,11 @@ def test_what_is_no_such_folder_is_refused(tmp_path):
         FolderPairs(str(tmp_path / "flat"), FieldNames())
     with pytest.raises(InputError, match="no folders of pictures"):
         open_class_folders(str(tmp_path / "flat"), FieldNames())
+
+
+def test_pictures_that_are_devices_are_unreadable(tmp_path):
+    put(tmp_path, "cat/a.jpg")
+    (tmp_path / "cat" / "b.jpg").symlink_to("/dev/zero")
+    pairs = FolderPairs(str(tmp_path), FieldNames())
+    with pytest.raises(OSError, match="not a file"):
+        pairs[1]
