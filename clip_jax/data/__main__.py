@@ -76,7 +76,7 @@ IMAGE_SIZE = 224
 """Of generated pictures."""
 VOCABULARY_CAPTIONS = 10_000
 """Captions that bench trains a vocabulary on where none is named."""
-LONGEST = 4096
+LONGEST = 512
 """Tokens up to which a caption's length is counted."""
 
 

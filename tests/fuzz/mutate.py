@@ -1,6 +1,7 @@
 """Damage to files, as a function of a random number generator: what fuzzing is made of."""
 
 import random
+import re
 from collections.abc import Sequence
 
 NUMBERS = (
@@ -22,32 +23,37 @@ NUMBERS = (
 TOKENS = (b"\0", b"\xff\xfe", b"{", b"[[", b'"', b"\\ud800", b"&#", b"%s", b"../", b"-1", b"1e999")
 """What texts are spoiled with."""
 
-LARGEST = 1 << 17
-"""Bytes of an input, at most."""
+SCALAR = re.compile(rb'"[^"]*"|-?[0-9.]+|true|false|null')
+VALUES = (b"null", b"true", b"[]", b"{}", b'""', b'"7"', b"0", b"-1", b"0.5", b"1e999", b"9" * 30)
+"""What values of JSON become."""
+
+GROWTH = 1 << 17
+"""Bytes by which an input may be longer than the longest seed."""
 
 
 def mutated(seeds: Sequence[bytes], rng: random.Random) -> bytes:
-    """One of the seeds with one to six kinds of damage; now and then random bytes instead."""
+    """One of the seeds with one to four kinds of damage; now and then random bytes instead."""
     if rng.random() < 0.02:
         return rng.randbytes(rng.randrange(200))
     content = bytearray(rng.choice(seeds))
-    for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
+    for _ in range(rng.choice((1, 1, 1, 1, 2, 4))):
         rng.choice(DAMAGES)(content, rng)
-        if rng.random() < 0.1:
+        if rng.random() < 0.05:
             splice(content, rng.choice(seeds), rng)
-    return bytes(content[:LARGEST])
+    return bytes(content[: max(map(len, seeds)) + GROWTH])
 
 
 def place(content: bytearray, rng: random.Random) -> int:
     """Somewhere in it, more often near the ends, where headers are."""
     length = len(content)
     near = min(length, 64)
-    return rng.choice((rng.randint(0, near), rng.randint(0, length), length - rng.randint(0, near)))
+    ends = (rng.randint(0, near), length - rng.randint(0, near))
+    return rng.choice(ends) if rng.random() < 0.4 else rng.randint(0, length)
 
 
 def flip(content: bytearray, rng: random.Random) -> None:
     """Other bits here and there."""
-    for _ in range(rng.choice((1, 1, 4, 16)) if content else 0):
+    for _ in range(rng.choice((1, 1, 1, 8)) if content else 0):
         content[min(place(content, rng), len(content) - 1)] ^= 1 << rng.randrange(8)
 
 
@@ -75,6 +81,14 @@ def digits(content: bytearray, rng: random.Random) -> None:
         content[at : at + rng.choice((1, len(number)))] = number
 
 
+def value(content: bytearray, rng: random.Random) -> None:
+    """Another value in JSON, or another name."""
+    found = list(SCALAR.finditer(content, 0, 4096))
+    if found:
+        start, stop = rng.choice(found).span()
+        content[start:stop] = rng.choice(VALUES)
+
+
 def truncate(content: bytearray, rng: random.Random) -> None:
     """The end is missing."""
     del content[place(content, rng) :]
@@ -90,7 +104,7 @@ def repeat(content: bytearray, rng: random.Random) -> None:
     """Something is there many times."""
     start = place(content, rng)
     part = content[start : start + rng.choice((1, 2, 16, 256))]
-    content[start:start] = (part * rng.choice((1, 3, 100, 3000)))[:LARGEST]
+    content[start:start] = (part * rng.choice((1, 3, 100, 3000)))[:GROWTH]
 
 
 def insert(content: bytearray, rng: random.Random) -> None:
@@ -105,4 +119,19 @@ def splice(content: bytearray, other: bytes, rng: random.Random) -> None:
     content[start:] = other[place(bytearray(other), rng) :]
 
 
-DAMAGES = (flip, flip, overwrite, inflate, inflate, digits, truncate, remove, repeat, insert)
+DAMAGES = (
+    flip,
+    flip,
+    flip,
+    overwrite,
+    overwrite,
+    inflate,
+    inflate,
+    digits,
+    value,
+    value,
+    truncate,
+    remove,
+    repeat,
+    insert,
+)

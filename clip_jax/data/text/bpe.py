@@ -20,7 +20,7 @@ from ftfy.fixes import uncurl_quotes
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE
 
-from clip_jax.data.text.tokenizers import clean, pad_ids
+from clip_jax.data.text.tokenizers import as_list, clean, pad_ids
 from clip_jax.errors import InputError
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -163,7 +163,7 @@ class BPETokenizer:
 
         Raises ValueError, naming the text, if one is too long; truncate=True cuts it.
         """
-        texts = [texts] if isinstance(texts, str) else list(texts)
+        texts = as_list(texts, self.context_length, truncate)
         ids = [self._encode(text) for text in texts]
         return pad_ids(texts, ids, self.vocab_size, self.context_length, truncate)
 

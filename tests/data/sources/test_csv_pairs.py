@@ -1,7 +1,5 @@
 """Tables of picture files, in open_clip's convention and others."""
 
-import time
-
 import fsspec
 import pytest
 
@@ -98,12 +96,3 @@ def test_other_bytes_are_refused(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(InputError, match="no column 'filepath'"):
         CsvPairs(str(path), FieldNames())
-
-
-def test_short_rows_under_a_wide_header_take_no_time(tmp_path):
-    header = ("filepath", "title", *map(str, range(100_000)))
-    rows = [header, *[("a.jpg",)] * 20_000, ("a.jpg", "a caption")]
-    start = time.process_time()
-    pairs = CsvPairs(table(tmp_path / "pairs.csv", *rows), FieldNames())
-    assert time.process_time() - start < 5  # was 30, for a cell of every column in every row
-    assert (len(pairs), pairs.problems) == (1, {"no caption": 20_000})

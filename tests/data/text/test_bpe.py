@@ -457,3 +457,15 @@ def test_messages_are_short_whatever_the_pieces(tmp_path):
         with pytest.raises(InputError) as caught:
             BPETokenizer.load(path)
         assert len(str(caught.value)) < 300
+
+
+def test_long_captions_are_cut_before_they_are_cleaned(tokenizer, monkeypatch):
+    cleaned = []
+    monkeypatch.setattr(ftfy, "fix_text", lambda text: cleaned.append(len(text)) or text)
+    short = BPETokenizer(MERGES, 16)
+    text = "&amp;amp; " + "a cat " * 100_000  # with nested escapes, ftfy would take hours
+    ids = short(text, truncate=True)
+    assert cleaned == [1024]
+    np.testing.assert_array_equal(ids, short(text[:1024], truncate=True))
+    with pytest.raises(ValueError, match="longer than the context"):
+        short("a cat " * 1000)
