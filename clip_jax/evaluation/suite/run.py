@@ -207,9 +207,12 @@ def read_kept(path: Path, key: dict[str, Any]) -> Evaluation | None:
         shown = values["analysis"]
         analysis = None if shown is None else Analysis.from_json(shown)
         kept = Evaluation(Result(**values["result"]), values["images"], analysis)
+        json.dumps(values, ensure_ascii=False).encode()  # lone surrogates cannot be shown
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return kept if is_of_type(kept, Evaluation) and kept.result.task in MAIN else None
+    if not is_of_type(kept, Evaluation) or kept.result.task not in MAIN:
+        return None
+    return kept if kept.analysis is None or kept.analysis.fits else None
 
 
 def write_datacomp(results: list[Result], folder: Path) -> None:

@@ -184,6 +184,9 @@ def test_a_broken_set_does_not_stop_the_others(model, sets, tmp_path):
         lambda kept: kept.update(images="<script>"),
         lambda kept: kept["analysis"].update(confusion=[["a", 0, 1]]),
         lambda kept: kept["analysis"].update(bins=[]),
+        lambda kept: kept["analysis"].update(confusion=[[0, 5, 1]]),
+        lambda kept: kept["analysis"].update(confusion=[[0, 1]]),
+        lambda kept: kept["result"].update(dataset="\ud800"),
     ],
 )
 def test_what_is_kept_in_another_form_is_evaluated_again(model, sets, tmp_path, evaluated, damage):
