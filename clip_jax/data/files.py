@@ -6,8 +6,6 @@ Only what sources need: find, read a part, read from the start, tell that a file
 import errno
 import glob
 import hashlib
-import itertools
-import math
 import os
 import re
 import stat
@@ -29,6 +27,9 @@ PAGE = 2**13
 
 MAX_FILES = 1_000_000
 """Files that one pattern with braces may stand for."""
+
+MAX_PATTERN = 4096
+"""Characters of a pattern; no path on disk is longer."""
 
 
 def is_remote(path: str) -> bool:
@@ -174,21 +175,29 @@ def _window(descriptor: int) -> Callable[[int, int], bytes]:
 
 def _expand_braces(path: str) -> list[str]:
     """ "{00..31}.tar" -> "00.tar", "01.tar", ..., "31.tar"."""
+    if len(path) > MAX_PATTERN:
+        raise InputError(f"{path[:80]}...: {len(path)} characters are no path; give a directory")
     try:
-        choices = map(_count_choices, re.findall(r"\{([^{}]*)\}", path))
-        if math.prod(choices) <= MAX_FILES:
-            expanded = list(itertools.islice(braceexpand(path), MAX_FILES + 1))
-            if len(expanded) <= MAX_FILES:
-                return expanded
+        if _count_choices(path) <= MAX_FILES:
+            return list(braceexpand(path))
     except (ValueError, RecursionError):
         raise InputError(f"{path}: a brace is not closed; write shards/{{00..31}}.tar") from None
     raise InputError(f"{path}: stands for more than {MAX_FILES:,} files; give a directory")
 
 
-def _count_choices(inside: str) -> int:
-    """How many texts a pair of braces stands for, by what is inside: "00..31" or "a,b,c"."""
-    bounds = re.match(r"(-?\d+)\.\.(-?\d+)", inside)
-    return abs(int(bounds[2]) - int(bounds[1])) + 1 if bounds else inside.count(",") + 1
+def _count_choices(path: str) -> int:
+    """How many texts a pattern stands for, or more than that if braces are inside of others."""
+    total, choices = 1, []
+    for part in re.split("([{},])", path):
+        if part == "{":
+            choices.append(1)
+        elif part == "," and choices:
+            choices[-1] += 1
+        elif part == "}" and choices:
+            total *= choices.pop()
+        elif choices and (bounds := re.match(r"(-?\d+)\.\.(-?\d+)", part)):
+            total *= abs(int(bounds[2]) - int(bounds[1])) + 1
+    return total
 
 
 def _match(pattern: str) -> list[str]:

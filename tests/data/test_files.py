@@ -157,7 +157,14 @@ def test_a_write_that_fails_leaves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "pattern", ["{0..9999999999999999}.tar", "{1..2000}{1..2000}", "{a,b}" * 25, "{1..10}" * 8]
+    "pattern",
+    [
+        "{0..9999999999999999}.tar",
+        "{1..2000}{1..2000}",
+        "{a,b}" * 25,
+        "{1..10}" * 8,
+        "{a,{b,c}}" * 11,
+    ],
 )
 def test_patterns_for_too_many_files_are_refused_before_they_are_made(pattern):
     with pytest.raises(InputError, match="stands for more than 1,000,000 files"):
@@ -176,3 +183,9 @@ def test_ranges_beyond_the_end_take_no_memory(tmp_path):
     (tmp_path / "file").write_bytes(b"0123")
     assert read_range(str(tmp_path / "file"), 2, 2**62) == b"23"
     assert read_range(str(tmp_path / "file"), 9, 2**62) == b""
+
+
+def test_patterns_that_are_no_path_are_refused():
+    for pattern in ("a/*" * 20_000, "{" * 20_000):
+        with pytest.raises(InputError, match="characters are no path"):
+            find_files(pattern, (".tar",))
