@@ -20,7 +20,7 @@ import PIL.Image
 import pytest
 from shards import encode, solid, write_classification, write_pairs, write_retrieval, write_tar
 
-from clip_jax.commandline import load_recipe, parse
+from clip_jax.commandline import load_recipe, main, parse
 from clip_jax.data.sources.webdataset import WebDatasetPairs
 from clip_jax.data.text.tokenizers import train_sentencepiece
 from clip_jax.errors import InputError
@@ -403,3 +403,11 @@ def test_calling_a_finished_run_again_trains_nothing(trained):
     assert (trained / "metrics.jsonl").read_text() == lines
     with PIL.Image.open(trained / "loss.png") as picture:
         picture.load()
+
+
+def test_messages_are_one_line_that_no_terminal_obeys(capsys):
+    def run(arguments):
+        raise InputError("shards/\x1b[2J\n0.tar: damaged \udcff")
+
+    assert main("train.py", run) == 2
+    assert capsys.readouterr().err == "train.py: shards/\\x1b[2J\\n0.tar: damaged \\udcff\n"

@@ -394,6 +394,7 @@ def animated_webp(width, height):
     return bytes(content)
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("read", [load_image, crop])
 def test_small_files_of_large_pictures_are_refused_undecoded(read, monkeypatch):
     content = animated_webp(7_000_000, 24)
