@@ -117,9 +117,9 @@ def work(name: str, inputs: int, seed: int, findings: Path, state: Any) -> None:
     try:
         target = TARGETS[name]
         seeds, run = target.make(folder)
-        with contextlib.suppress(*REFUSALS):
-            run(seeds[0])  # imports what it needs
         silence()
+        with contextlib.suppress(Exception):
+            run(seeds[0])  # imports what it needs
         limit = memory_used() + target.megabytes * MEGABYTE
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         state[READY] = 1
