@@ -1,6 +1,6 @@
-"""Folders of picture files: with a .txt beside each, sorted into one folder a class, or as they lie.
+"""Folders of picture files: with a .txt beside each, one folder a class, or as they lie.
 
-Roboflow's export for CLIP is one folder a class, and a file _tokenization.txt with a caption a line.
+Roboflow's export for CLIP is one folder a class, and in _tokenization.txt a caption for each.
 """
 
 import os

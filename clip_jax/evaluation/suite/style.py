@@ -1,4 +1,4 @@
-"""How pages look that need nothing else: their head, and a style sheet for light and dark screens."""
+"""The frame and the style sheet of pages that need nothing else, for light and dark screens."""
 
 from html import escape
 
