@@ -81,16 +81,24 @@ class ZeroShot(Task):
     templates: str | None = None
     """Prompts in place of the data set's, with {c} for the class name: one such text, a file of one
     a line, or JSON, also {class: [prompts]} with prompts as they stand."""
+    by_class: bool = False
+    """Also tell the accuracy of each class, and compare each prompt alone with all together; beside
+    the output as .csv and as a chart, .png."""
     cache: bool = True
     """Keep classifiers in ~/.cache/clip_jax and take them from there."""
 
     def run(self) -> None:
         from clip_jax.data.prompts import PromptFiles
+        from clip_jax.evaluation.pictures.wordings import run_by_class
         from clip_jax.evaluation.run import run_zeroshot
 
         prompts = PromptFiles(self.classnames, self.templates)
         model = self.load(self.model)
-        self.report(run_zeroshot(model, self.model, self.data, prompts, self.cache)[0])
+        if self.by_class:
+            output = None if self.output is None else Path(self.output)
+            self.report(run_by_class(model, self.model, self.data, prompts, output))
+        else:
+            self.report(run_zeroshot(model, self.model, self.data, prompts, self.cache)[0])
 
 
 @dataclass(frozen=True, kw_only=True)

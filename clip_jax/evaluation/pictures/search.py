@@ -101,7 +101,7 @@ def run_search(
     report_unreadable(index.unreadable)
     answers = answer(index, model, questions)
     shown = [*answers.rankings, *answers.duplicates[: questions.top]]
-    print_answers(answers, shown)
+    print_answers(answers, shown, index.about.root)
     if output is not None:
         write_file(output, json.dumps({"model": name, **asdict(answers)}, indent=1) + "\n")
     if page is not None:
@@ -203,12 +203,12 @@ def make_ranking(index: PictureIndex, query: str, rows: np.ndarray, scores: np.n
     return Ranking(query, [Hit(index.file(int(row)), float(scores[row])) for row in rows])
 
 
-def print_answers(answers: Answers, shown: Sequence[Ranking]) -> None:
-    """A table for each ranking; how many groups of near-duplicates there are."""
+def print_answers(answers: Answers, shown: Sequence[Ranking], root: str) -> None:
+    """A table for each ranking, with paths below the root; how many more groups there are."""
     for ranking in shown:
         table = Table("picture", "similarity", title=plain(ranking.query), title_justify="left")
         for hit in ranking.hits[:ROWS]:
-            table.add_row(plain(hit.file), f"{hit.score:.3f}")
+            table.add_row(plain(os.path.relpath(hit.file, root)), f"{hit.score:.3f}")
         Console().print(table)
         if len(ranking.hits) > ROWS:
             report(f"and {len(ranking.hits) - ROWS} more")
