@@ -80,8 +80,8 @@ def similar_groups(
     for top in range(0, len(rows), DOWN):
         upper = rows[top : top + DOWN]
         for left in range(top, len(rows), ACROSS):
-            tile = _reach(upper, rows[left : left + ACROSS], threshold)
-            down, across = np.nonzero(tile)
+            tile = np.asarray(_reach(upper, rows[left : left + ACROSS], threshold))
+            down, across = np.divmod(np.flatnonzero(tile), tile.shape[1])
             group = _join(group, top + down, left + across)
         on_rows(len(upper))
     order = np.argsort(group, kind="stable")

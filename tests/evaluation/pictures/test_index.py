@@ -121,9 +121,7 @@ def test_only_what_is_new_or_changed_is_embedded(built):
     assert sorted(embed.seen) == ["5", "6"]
     update(index, embed)
     assert len(embed.seen) == 2
-    assert content_of(index) == expected(
-        {"a.jpg": "1", "b.jpg": "5", "d.jpg": "bad", "e.jpg": "6"}
-    )
+    assert content_of(index) == expected({"a.jpg": "1", "b.jpg": "5", "d.jpg": "bad", "e.jpg": "6"})
 
 
 def test_half_written_parts_are_overwritten(built):
