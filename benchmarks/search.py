@@ -66,7 +66,7 @@ index = PictureIndex.open(Path(folder))
 opened = time.perf_counter() - start
 
 def find(asked):
-    rows = largest(similarities(index.rows, asked[None])[:, 0], count)
+    rows = largest(similarities(index.rows, asked), count)
     [index.file(int(row)) for row in rows]
     return rows
 

@@ -14,8 +14,8 @@ from scipy.sparse.csgraph import connected_components
 
 from clip_jax.evaluation.nearest import nearest
 
-BLOCK, TILE = 131072, 4096
-"""Rows that are read at once for a query, and of these multiplied at once, in a core's cache."""
+TILE = 32768
+"""Rows that are compared with a query at once."""
 ACROSS, DOWN = 8192, 1024
 """Tile of the rows' similarities to each other."""
 NEIGHBOURS = 5
@@ -27,20 +27,17 @@ OnRows = Callable[[int], None]
 """Called with the number of rows that are done."""
 
 
-def similarities(rows: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """Inner products, float32 [rows, queries]; queries: float32 [queries, width]."""
-    parts = [
-        _products(rows[start : start + BLOCK], queries) for start in range(0, len(rows), BLOCK)
-    ]
-    return np.concatenate(parts)
+def similarities(rows: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """Inner products of the rows with a query, float32 [width] -> float32 [rows]."""
+    return np.concatenate(
+        [_products(rows[start : start + TILE], query) for start in range(0, len(rows), TILE)]
+    )
 
 
 @jax.jit
-def _products(block: jax.Array, queries: jax.Array) -> jax.Array:
-    def product(row: jax.Array) -> jax.Array:
-        return jnp.matmul(queries, row.astype(jnp.float32), precision=HIGHEST)
-
-    return jax.lax.map(product, block, batch_size=TILE)
+def _products(tile: jax.Array, query: jax.Array) -> jax.Array:
+    # In this order XLA's CPU backend widens float16 on the way instead of making a copy first.
+    return jnp.matmul(query, tile.astype(jnp.float32).T, precision=HIGHEST)
 
 
 def largest(values: np.ndarray, count: int) -> np.ndarray:

@@ -165,13 +165,11 @@ def rank_queries(index: PictureIndex, model: Model, questions: Questions) -> lis
         asked += [f"like {file}" for file in questions.images]
         images = [Path(file).read_bytes() for file in questions.images]
         rows = np.concatenate([rows, embed_readable(model, images, len(images))[0]])
-    if not asked:
-        return []
-    scores = similarities(index.rows, rows)
-    return [
-        make_ranking(index, query, largest(column, questions.top), column)
-        for query, column in zip(asked, scores.T, strict=True)
-    ]
+    rankings = []
+    for query, row in zip(asked, rows, strict=True):
+        scores = similarities(index.rows, row)
+        rankings.append(make_ranking(index, query, largest(scores, questions.top), scores))
+    return rankings
 
 
 def rank_unique(index: PictureIndex, top: int) -> Ranking:
