@@ -26,7 +26,7 @@ from clip_jax.errors import InputError
 from clip_jax.evaluation.results import write_file
 
 FORMAT = 1
-PART = 2048
+PART = 512
 """Pictures that are added at once."""
 COPIED = 65536
 """Rows that are copied at once."""
@@ -94,7 +94,7 @@ class PictureIndex:
     @property
     def unreadable(self) -> list[str]:
         """The paths of the pictures that could not be read."""
-        return [os.path.join(self.about.root, path) for path, _ in _entries(self._unreadable)]
+        return [os.path.join(self.about.root, path) for path, _ in self._entries(self._unreadable)]
 
     def drop_stale(self, files: Sequence[str]) -> list[Entry]:
         """Drop pictures that are gone or have changed; what is then to be added.
@@ -103,7 +103,7 @@ class PictureIndex:
         """
         found = stamps([os.path.join(self.about.root, file) for file in files])
         present = {file: stamp for file, stamp in zip(files, found, strict=True) if stamp}
-        before = [_entries(self._files), _entries(self._unreadable)]
+        before = [self._entries(self._files), self._entries(self._unreadable)]
         fresh = [[present.get(path) == stamp for path, stamp in entries] for entries in before]
         if not all(map(all, fresh)):
             self._keep(np.flatnonzero(fresh[0]), *map(_select, before, fresh))
@@ -112,20 +112,24 @@ class PictureIndex:
         return list(present.items())
 
     def add(self, pictures: Sequence[Entry], embed: Embed) -> None:
-        """Embed pictures that `drop_stale` found missing, part by part; each part is then kept."""
+        """Embed pictures that `drop_stale` found missing, part by part; each part is then kept.
+
+        What an earlier process left unfinished is overwritten.
+        """
+        ends = [self.rows.nbytes, len(self._files.content), len(self._unreadable.content)]
         for start in range(0, len(pictures), PART):
             part = pictures[start : start + PART]
             paths = Strings.of(path for path, _ in part)
             rows, numbers = embed(FolderImages(self.about.root, paths))
             readable = np.isin(np.arange(len(part)), numbers)
-            self._append(rows, _select(part, readable), _select(part, ~readable))
-
-    def _append(self, rows: np.ndarray, files: list[Entry], unreadable: list[Entry]) -> None:
-        """Add rows with their files; what an earlier process left unfinished is overwritten."""
-        size = len(self) * self.about.width * 2
-        _write_at(self._path(ROWS), size, rows.astype(np.float16).tobytes())
-        _write_at(self._path(FILES), len(self._files.content), _to_lines(files))
-        _write_at(self._path(UNREADABLE), len(self._unreadable.content), _to_lines(unreadable))
+            new = (
+                rows.astype(np.float16).tobytes(),
+                _to_lines(_select(part, readable)),
+                _to_lines(_select(part, ~readable)),
+            )
+            for number, name in enumerate((ROWS, FILES, UNREADABLE)):
+                _write_at(self._path(name), ends[number], new[number])
+                ends[number] += len(new[number])
         self._load()
 
     def _keep(self, rows: np.ndarray, files: list[Entry], unreadable: list[Entry]) -> None:
@@ -156,6 +160,13 @@ class PictureIndex:
             np.memmap(path, np.float16, "r", shape=shape) if len(self) else np.empty(shape, "f2")
         )
         """float16 [pictures, width]."""
+
+    def _entries(self, lines: Strings) -> list[Entry]:
+        try:
+            parsed = map(json.loads, lines.content.tobytes().splitlines())
+            return [(path, stamp) for path, stamp in parsed]
+        except (ValueError, TypeError):
+            raise InputError(_damaged(self.folder)) from None
 
     def _path(self, name: str) -> Path:
         return self.folder / name.format(self.about.generation)
@@ -193,11 +204,6 @@ def _read_lines(path: Path) -> Strings:
         raise InputError(_damaged(path.parent)) from None
     ends = np.flatnonzero(content == ord("\n")) + 1
     return Strings(content[: ends[-1] if len(ends) else 0], ends)
-
-
-def _entries(lines: Strings) -> list[Entry]:
-    parsed = map(json.loads, lines.content.tobytes().splitlines())
-    return [(path, stamp) for path, stamp in parsed]
 
 
 def _select(entries: Sequence[Entry], chosen: Iterable[bool]) -> list[Entry]:

@@ -154,6 +154,10 @@ def test_names_of_any_bytes(tmp_path):
 
 def test_what_is_no_index_is_refused(built, tmp_path):
     _, index = built
+    with open(index.folder / "unreadable-0.jsonl", "a") as file:
+        file.write("no line of ours\n")
+    with pytest.raises(InputError, match="damaged; delete it"):
+        update(PictureIndex.open(index.folder), Embed())
     with pytest.raises(InputError, match="no index; --images FOLDER builds one"):
         PictureIndex.open(tmp_path / "none")
     os.truncate(index.folder / "rows-0.f16", 5)
