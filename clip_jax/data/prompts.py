@@ -39,6 +39,11 @@ class PromptFiles:
             return None
         if "{c}" in self.templates:
             return [self.templates]
+        if not Path(self.templates).is_file():
+            raise InputError(
+                f"{self.templates}: cannot be read (no such file), and is no prompt either, which "
+                "has {c} for the class name"
+            )
         return _read(Path(self.templates), dataset)
 
 

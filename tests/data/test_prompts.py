@@ -112,6 +112,13 @@ def test_a_template_itself_instead_of_a_file(pets):
     ]
 
 
+def test_what_is_neither_a_file_nor_a_template(pets):
+    with pytest.raises(
+        InputError, match="a photo: cannot be read .* no prompt either, which has {c}"
+    ):
+        replace_prompts(pets, PromptFiles(templates="a photo"))
+
+
 def test_labels(tmp_path):
     assert read_labels("cat, big dog") == ["cat", "big dog"]
     assert read_labels(write(tmp_path / "labels.txt", "cat\nbig dog\n")) == ["cat", "big dog"]
