@@ -636,6 +636,36 @@ def baseline(folder: Path) -> tuple[list[bytes], Callable[[bytes], object]]:
     return [json.dumps(rows).encode(), text], run
 
 
+def picture_index(folder: Path, name: str) -> tuple[list[bytes], Callable[[bytes], object]]:
+    """The index of a search, one of whose files is replaced."""
+    from clip_jax.evaluation.pictures.index import About, PictureIndex
+
+    (folder / "a.png").write_bytes(PICTURE)
+    index = PictureIndex.create(folder / "index", About(str(folder), "model", 4))
+    rows = np.ones((2, 4), np.float32)
+    index.add([("a.png", "1"), ("gone.png", "2")], lambda images: (rows, np.arange(2)))
+
+    def read(path: Path) -> None:
+        opened = PictureIndex.open(folder / "index")
+        for row in range(len(opened)):
+            opened.file(row)
+        assert opened.rows.sum() >= 0
+        assert opened.unreadable == []
+
+    path = folder / "index" / name
+    return [path.read_bytes()], reads_file(path, read)
+
+
+@target()
+def picture_index_header(folder: Path) -> tuple[list[bytes], Callable[[bytes], object]]:
+    return picture_index(folder, "index.json")
+
+
+@target()
+def picture_index_lines(folder: Path) -> tuple[list[bytes], Callable[[bytes], object]]:
+    return picture_index(folder, "files-0.jsonl")
+
+
 # What is typed
 
 

@@ -24,6 +24,7 @@ from clip_jax.data.sources.folder import FolderImages
 from clip_jax.data.strings import Strings
 from clip_jax.errors import InputError
 from clip_jax.evaluation.results import write_file
+from clip_jax.typed import is_of_type
 
 FORMAT = 1
 PART = 512
@@ -77,8 +78,10 @@ class PictureIndex:
             about = About(**json.loads((folder / "index.json").read_text()))
         except FileNotFoundError:
             raise InputError(f"{folder}: no index; --images FOLDER builds one there") from None
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             raise InputError(_damaged(folder)) from None
+        if not is_of_type(about, About) or about.width < 1 or about.generation < 0:
+            raise InputError(_damaged(folder))
         if about.format != FORMAT:
             raise InputError(f"{folder}: an index of another version; delete it to build it anew")
         return cls(folder, about)
@@ -88,7 +91,7 @@ class PictureIndex:
 
     def file(self, row: int) -> str:
         """The path of the picture that a row belongs to."""
-        path, _ = json.loads(self._files[row])
+        ((path, _),) = self._entries(self._files.part(row, row + 1))
         return os.path.join(self.about.root, path)
 
     @property
@@ -163,10 +166,12 @@ class PictureIndex:
 
     def _entries(self, lines: Strings) -> list[Entry]:
         try:
-            parsed = map(json.loads, lines.content.tobytes().splitlines())
-            return [(path, stamp) for path, stamp in parsed]
-        except (ValueError, TypeError):
+            parsed = list(map(json.loads, lines.content.tobytes().splitlines()))
+        except (ValueError, RecursionError):
             raise InputError(_damaged(self.folder)) from None
+        if not is_of_type(parsed, list[list[str]]) or any(len(entry) != 2 for entry in parsed):
+            raise InputError(_damaged(self.folder))
+        return [(path, stamp) for path, stamp in parsed]
 
     def _path(self, name: str) -> Path:
         return self.folder / name.format(self.about.generation)

@@ -170,3 +170,22 @@ def test_what_is_no_index_is_refused(built, tmp_path):
     (index.folder / "index.json").write_text("{")
     with pytest.raises(InputError, match="damaged; delete it"):
         PictureIndex.open(index.folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("index.json", "[" * 100_000),
+        ("index.json", '{"root": 7, "model": "model", "width": 4}'),
+        ("index.json", '{"root": "a", "model": "model", "width": -4}'),
+        ("index.json", '{"root": "a", "model": "model", "width": 4, "generation": "../0"}'),
+        ("files-0.jsonl", "[1, 2]\n"),
+        ("files-0.jsonl", '["a.png"]\n'),
+        ("files-0.jsonl", "[" * 100_000 + "\n"),
+    ],
+)
+def test_what_others_wrote_is_refused(built, name, content):
+    _, index = built
+    (index.folder / name).write_text(content)
+    with pytest.raises(InputError, match="damaged; delete it"):
+        PictureIndex.open(index.folder).file(0)
