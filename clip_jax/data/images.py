@@ -34,13 +34,7 @@ LARGE = 2**24
 """Pixels from which that counts: drawings in lossless WebP may be blank for the most part."""
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 """Those of Pillow's that are read: of the others, one hands the file to an interpreter (EPS)."""
-UNREADABLE = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    RuntimeError,
-    PIL.Image.DecompressionBombError,
-)
+UNREADABLE = (OSError, ValueError, SyntaxError, RuntimeError, PIL.Image.DecompressionBombError)
 """What decoding a damaged picture raises."""
 
 
