@@ -20,6 +20,7 @@ class PromptFiles:
 
     classnames: str | None = None
     templates: str | None = None
+    """A file, or one template itself."""
 
     def read_classnames(self, dataset: str) -> list[str] | None:
         """The names in the order of the labels; None if there is no such file."""
@@ -34,7 +35,16 @@ class PromptFiles:
 
     def read_templates(self, dataset: str) -> Templates | None:
         """Templates, or prompts of each class; None if there is no such file."""
-        return None if self.templates is None else _read(Path(self.templates), dataset)
+        if self.templates is None:
+            return None
+        if "{c}" in self.templates:
+            return [self.templates]
+        if not Path(self.templates).is_file():
+            raise InputError(
+                f"{self.templates}: cannot be read (no such file), and is no prompt either, which "
+                "has {c} for the class name"
+            )
+        return _read(Path(self.templates), dataset)
 
 
 OWN_PROMPTS = PromptFiles()
@@ -81,6 +91,22 @@ def read_lines(path: Path) -> list[str]:
     if "" in lines:
         raise InputError(f"{path}: line {lines.index('') + 1} is blank")
     return lines
+
+
+def read_labels(labels: str) -> list[str]:
+    """Two or more different labels: of a text "cat,dog", or of a file of one a line or JSON."""
+    if Path(labels).is_file():
+        names = PromptFiles(labels).read_classnames(labels) or []
+    else:
+        names = [name.strip() for name in labels.split(",")]
+    if "" in names:
+        raise InputError(f"--labels {labels}: one of them is empty")
+    if len(names) < 2:
+        raise InputError(f"--labels {labels}: needs at least two labels, such as cat,dog")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise InputError(f"--labels {labels}: {twice[0]!r} is there more than once")
+    return names
 
 
 def _read(path: Path, dataset: str) -> Any:

@@ -49,8 +49,13 @@ def fingerprint(model: Model, parameters: Any) -> bytes:
     """A hash of (some of) a model's parameters, and of what they are computed with."""
     device = mesh_of(parameters).devices.flat[0].device_kind
     precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-    about = (model.config, model.compute.dtype, device, precision)
-    digest = hashlib.sha256(repr(about).encode())
+    about = (model.compute.dtype, device, precision)
+    return hashlib.sha256(repr(about).encode() + weights_digest(model, parameters)).digest()
+
+
+def weights_digest(model: Model, parameters: Any) -> bytes:
+    """A hash of (some of) a model's parameters and of its architecture, wherever it runs."""
+    digest = hashlib.sha256(repr(model.config).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(parameters):
         digest.update(jax.tree_util.keystr(path).encode())
         digest.update(np.ascontiguousarray(jax.device_get(leaf)))
