@@ -87,6 +87,9 @@ class TrainConfig:
     """Pairs that a device embeds at once, if not its whole share of the batch: less memory for the
     same update, at the price of one more forward pass. --dry-run finds the largest that fits, if
     the step does not."""
+    text_groups: int = 3
+    """At most so many groups of captions by length, each computed at its own length, for the same
+    update; 1 computes all at the context length."""
     seed: int = 0
     """Seed of initialisation, order and crops."""
     workdir: str = "runs/default"
@@ -114,6 +117,7 @@ OPERATIONAL = (
     "mesh.",
     "processes.",
     "micro_batch",
+    "text_groups",
     "compute.attention",
     "compute.unroll",
     "compute.remat",
@@ -141,6 +145,7 @@ def check_train_config(config: TrainConfig) -> None:
         "micro_batch": 1 if config.micro_batch is None else config.micro_batch,
         "checkpoint.every": config.checkpoint.every,
         "checkpoint.keep": config.checkpoint.keep,
+        "text_groups": config.text_groups,
         "log_every": config.log_every,
         "data.threads": 1 if config.data.threads is None else config.data.threads,
     }

@@ -38,3 +38,10 @@ def test_logger_writes_every_nth_and_the_last(tmp_path):
     for line in lines:
         assert line["samples_per_second"] > 0
         assert {"loss", "logit_scale", "learning_rate"} <= line.keys()
+
+
+def test_damaged_lines_are_left_out(tmp_path):
+    whole = b'{"step": 1, "loss": 2.0}\n'
+    damaged = [b"\0\0\0", b"\xff\xfe", b"7", b"[]", b'{"loss": 1}', b'{"step": "2"}', b"[" * 10**5]
+    (tmp_path / "metrics.jsonl").write_bytes(whole + b"\n".join([*damaged, whole]))
+    assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [1, 1]

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clip_jax.data.sources.folder import TOKENIZATION
 from clip_jax.data.text.english import counted, listed, plural
 from clip_jax.errors import InputError
 
+DAMAGES = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+"""What a file that is not in COCO's format raises."""
 ROBOFLOW = "_annotations.coco.json"
-TOKENIZATION = "_tokenization.txt"
-"""In a folder of classes: the caption of each, in the order of the sorted folders."""
 ACROSS = ("left", "middle", "right")
 DOWN = ("top", "middle", "bottom")
 LONGEST_SLUG = 60
@@ -86,7 +87,7 @@ def read_detections(path: Path, images: Path | None = None) -> list[Boxes]:
         raise InputError(f"{file}: cannot be read ({error.strerror})") from None
     except KeyError as error:
         raise InputError(f"{file}: not in COCO's format, or incomplete: no {error}") from None
-    except (ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
+    except DAMAGES as error:
         raise InputError(f"{file}: not in COCO's format ({error})") from None
     missing = next((own.file for own, _ in found.values() if not own.file.is_file()), None)
     if missing is not None:
@@ -176,7 +177,7 @@ def read_plurals(path: Path) -> dict[str, str]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error})") from None
     if not isinstance(values, dict) or not all(isinstance(v, str) for v in values.values()):
         raise InputError(f"{path}: must be an object of texts, {{category: plural}}")

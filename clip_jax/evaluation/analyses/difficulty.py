@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from scipy import stats
 
@@ -177,7 +178,7 @@ def print_difficulties(found: Sequence[Difficulty]) -> None:
         table = Table("class", "people", "model", title=one.setting.replace("_", "-"))
         for number in np.argsort(one.people, kind="stable"):
             table.add_row(
-                one.classes[number], f"{one.people[number]:.2%}", f"{one.model[number]:.2%}"
+                escape(one.classes[number]), f"{one.people[number]:.2%}", f"{one.model[number]:.2%}"
             )
         Console().print(table)
 

@@ -2,11 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 from shards import encode, extracted, number_of, refusal, solid
 
 from clip_jax.data.__main__ import run
 from clip_jax.data.images import load_image
+from clip_jax.data.prompts import class_prompts
+from clip_jax.data.sources.spec import open_labelled
 from clip_jax.data.sources.webdataset import WebDatasetPairs
 from clip_jax.data.tools.captions import Wording, caption, captions_of, place, read_detections
 from clip_jax.errors import InputError
@@ -110,8 +113,6 @@ def test_shards_can_be_read_as_pairs(folder, tmp_path, capsys):
     source = WebDatasetPairs(str(tmp_path / "out"))
     assert [source.captions(i) for i in range(3)] == [(text,) for text in sentences(folder)]
     pictures = [load_image(source[i].image).convert("RGB") for i in range(3)]
-    import numpy as np
-
     assert [number_of(np.asarray(picture)) for picture in pictures] == [7, 3, 5]
     assert len(extracted([tmp_path / "out" / "00001.tar"], "txt")) == 1
 
@@ -127,6 +128,9 @@ def test_folders_fit_their_captions(folder, tmp_path):
     assert [len(list(own.iterdir())) for own in folders] == [2, 1, 1]
     for line, own in zip(lines, folders, strict=True):
         assert line.replace(" ", "-") in own.name
+    data = open_labelled(f"folder:{tmp_path}/out", 32)
+    assert class_prompts(data.classnames, data.templates) == [[line] for line in lines]
+    assert data.labels.tolist() == [0, 0, 1, 2]
 
 
 def test_what_is_refused(folder, tmp_path):

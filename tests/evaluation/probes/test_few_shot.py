@@ -14,6 +14,7 @@ from clip_jax.evaluation.probes.few_shot import (
     draw_shots,
     evaluate_few_shot,
 )
+from clip_jax.evaluation.probes.probe import Classifier
 
 LABELS = np.repeat([4, 0, 7], [9, 5, 20])
 
@@ -56,7 +57,8 @@ def test_the_strength_is_searched_on_what_was_not_drawn(monkeypatch):
 
 
 def test_shots_that_a_class_does_not_have_are_left_out(monkeypatch):
-    monkeypatch.setattr(few_shot, "_accuracy", lambda *a: 1.0)
+    probe = Classifier(np.zeros((3, 2), np.float32), np.zeros(3, np.float32), np.arange(3), 0)
+    monkeypatch.setattr(few_shot, "fit_shots", lambda *a: probe)
     train = Features(np.zeros((len(LABELS), 2), np.float32), LABELS)
     assert [r.shots for r in evaluate_few_shot(train, train, SHOTS, 1)] == [1, 2, 4]
     single = Features(np.zeros((3, 2), np.float32), np.array([0, 1, 2]))

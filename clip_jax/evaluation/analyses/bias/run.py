@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from clip_jax.data.prompts import PromptFiles, check_templates, read_lines
@@ -58,9 +59,9 @@ def run_bias(model: Model, name: str, data: Path, probe: Probe, output: Path | N
         labels = [] if probe.labels is None else read_lines(Path(probe.labels))
         templates = PromptFiles(templates=probe.templates).read_templates(people.name)
         templates = templates or ["a photo of a {c}."]
-        check_templates(probe.templates or "", labels, templates)
-    extra = [each for kind in classes.extra.values() for each in kind]
-    every = list(dict.fromkeys([*classes.own, *extra, *probe.added, *labels]))
+        extra = [each for kind in classes.extra.values() for each in kind]
+        every = list(dict.fromkeys([*classes.own, *extra, *probe.added, *labels]))
+        check_templates(probe.templates or "", every, templates)
     with progress(people.name, len(people)) as on_batch:
         rows, read = embed_readable(model, people, on_batch=on_batch)
     cosines = rows @ build_classifier(model, every, templates).T
@@ -133,14 +134,20 @@ def read_classes(people: People, probe: Probe) -> Classes:
 def print_shares(shares: Sequence[Share], data: str, reference: str) -> None:
     """A row for each measure and group, with how far it is from the group of reference."""
     table = Table(
-        "measure", "group", "images", "share", "95% interval", f"to {reference}", title=data
+        "measure",
+        "group",
+        "images",
+        "share",
+        "95% interval",
+        escape(f"to {reference}"),
+        title=escape(data),
     )
     measures = {share.measure: share.value for share in shares if share.group == reference}
     for share in shares:
         low, high = share.interval
         table.add_row(
-            share.measure if share.group == EVERYONE else "",
-            share.group,
+            escape(share.measure) if share.group == EVERYONE else "",
+            escape(share.group),
             str(share.images),
             f"{share.value:.2%}",
             f"{low:.2%} to {high:.2%}",
@@ -164,8 +171,8 @@ def draw_shares(shares: Sequence[Share], path: Path) -> None:
         errors = np.abs(reach - values)
         places = np.arange(len(own))[::-1]
         axes.barh(places, values, xerr=errors, color="tab:blue", alpha=0.7, capsize=2)
-        axes.set_yticks(places, [share.group for share in own], size=8)
-        axes.set_title(measure, size=10)
+        axes.set_yticks(places, [share.group for share in own], size=8, parse_math=False)
+        axes.set_title(measure, size=10, parse_math=False)
         axes.set_xlim(left=0)
         axes.grid(alpha=0.3, axis="x")
     save_figure(figure, path)
@@ -180,7 +187,7 @@ def _read_json(path: str) -> dict[str, Any]:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error})") from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: must be an object")

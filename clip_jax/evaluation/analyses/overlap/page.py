@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from clip_jax.evaluation.suite.style import STYLE
+from clip_jax.evaluation.suite.style import html_page
 
 OWN_STYLE = """
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(250px, 1fr)); gap: 18px; }
@@ -41,6 +41,7 @@ class ShownSet:
 def render_pairs(train: str, threshold: float, sets: Sequence[ShownSet]) -> str:
     """The page."""
     body = [
+        f"<style>{OWN_STYLE}</style>",
         "<h1>Data overlap</h1>",
         f'<p class="soft">Pictures of the evaluation sets (left) that look the same as one of '
         f"{escape(train)} (right). Two count as the same from a score of {threshold:g} on; if the "
@@ -48,12 +49,7 @@ def render_pairs(train: str, threshold: float, sets: Sequence[ShownSet]) -> str:
         _table(sets),
         *(_section(shown, threshold) for shown in sets),
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Data overlap</title><style>{STYLE}{OWN_STYLE}</style></head>\n"
-        f"<body>{''.join(body)}</body></html>\n"
-    )
+    return html_page("Data overlap", "".join(body))
 
 
 def _table(sets: Sequence[ShownSet]) -> str:

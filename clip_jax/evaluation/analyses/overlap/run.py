@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from clip_jax.data.samples import ImageSource, PairSource
@@ -115,7 +116,7 @@ def print_overlap(table: dict[str, dict[str, str]]) -> None:
     """A row for each data set."""
     shown = Table("data", *next(iter(table.values())))
     for name, values in table.items():
-        shown.add_row(name, *values.values())
+        shown.add_row(escape(name), *values.values())
     Console().print(shown)
 
 
