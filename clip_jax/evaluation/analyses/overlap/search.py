@@ -5,11 +5,13 @@ among the parts of the others; only descriptions in the same or a neighbouring c
 A cell is the signs of the description's first principal components.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
+from clip_jax.data.workers import usable_cores
 from clip_jax.evaluation.analyses.overlap.parts import SEARCHED, resampling
 from clip_jax.evaluation.analyses.overlap.signature import FRAMES, SIDE
 
@@ -97,20 +99,29 @@ def find_candidates(
     )
 
 
-def _matches(queries: "Shelves", gallery: "Shelves", first: int) -> Iterator[np.ndarray]:
+def _matches(queries: "Shelves", gallery: "Shelves", first: int) -> list[np.ndarray]:
     """Pairs of similar views in the same cell, as MATCH; `first`: the gallery's first picture."""
-    both = np.diff(queries.bounds) * np.diff(gallery.bounds)
-    for cell in np.flatnonzero(both).tolist():
+
+    def in_cell(cell: int) -> np.ndarray | None:
         rows, ids = queries.take(cell)
         other_rows, other_ids = gallery.take(cell)
         cosines = rows @ other_rows.T
         near = cosines > LEAST
-        if near.any():
-            row, column = np.nonzero(near)
-            found = np.empty(len(row), MATCH)
-            found["query"], found["cosine"] = ids[row], cosines[row, column]
-            found["gallery"] = first * VIEWS + other_ids[column]
-            yield found
+        if not near.any():
+            return None
+        row, column = np.nonzero(near)
+        found = np.empty(len(row), MATCH)
+        found["query"], found["cosine"] = ids[row], cosines[row, column]
+        found["gallery"] = first * VIEWS + other_ids[column]
+        return found
+
+    def in_cells(cells: np.ndarray) -> list[np.ndarray]:
+        return [found for cell in cells.tolist() if (found := in_cell(cell)) is not None]
+
+    cells = np.flatnonzero(np.diff(queries.bounds) * np.diff(gallery.bounds))
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        parts = pool.map(in_cells, np.array_split(cells, 64))
+        return [found for part in parts for found in part]
 
 
 def _best_of(matches: np.ndarray, queries: int) -> np.ndarray:
@@ -150,7 +161,10 @@ class Cells:
         every = np.concatenate(cells)
         order = np.argsort(every, kind="stable")
         bounds = np.searchsorted(every[order], np.arange(2 ** len(self._middle) + 1))
-        return Shelves(rows, step, order % len(rows), bounds)
+        ids = order % len(rows)
+        if not uncertain:  # each row is on one shelf, where it can lie beside its neighbours
+            return Shelves(rows[ids], ids * step, None, bounds)
+        return Shelves(rows, np.arange(len(rows)) * step, ids, bounds)
 
 
 @dataclass(frozen=True)
@@ -158,17 +172,19 @@ class Shelves:
     """Descriptions by their cell."""
 
     rows: np.ndarray
-    step: int
-    """Views of a picture from each row to the next."""
-    order: np.ndarray
-    """Numbers of rows, those of cell 0 first."""
+    ids: np.ndarray
+    """Picture * VIEWS + view of each row."""
+    order: np.ndarray | None
+    """Numbers of rows, those of cell 0 first; None if the rows are in this order."""
     bounds: np.ndarray
-    """Where each cell begins in `order`, and the last one ends."""
+    """Where each cell begins in that order, and the last one ends."""
 
     def take(self, cell: int) -> tuple[np.ndarray, np.ndarray]:
         """The rows of a cell and their ids."""
-        own = self.order[self.bounds[cell] : self.bounds[cell + 1]]
-        return self.rows[own], own * self.step
+        own: slice | np.ndarray = slice(self.bounds[cell], self.bounds[cell + 1])
+        if self.order is not None:
+            own = self.order[own]
+        return self.rows[own], self.ids[own]
 
 
 class Describer:
@@ -188,8 +204,8 @@ class Describer:
         pixels = grey.reshape(-1, SIDE * SIDE).astype(np.float32) / 255
         views, size, _ = self._waves.shape
         rows = (pixels @ self._waves.reshape(views * size, -1).T).reshape(-1, views, size)
-        length = np.linalg.norm(rows, axis=2, keepdims=True)
-        rows /= np.maximum(length, 1e-2)
+        length = np.sqrt(np.einsum("nvd,nvd->nv", rows, rows))
+        rows /= np.maximum(length, 1e-2)[..., None]
         return rows.reshape(len(grey), FRAMES * views, size)
 
 
