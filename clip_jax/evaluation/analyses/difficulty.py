@@ -46,12 +46,12 @@ class Difficulty:
     """[classes]."""
 
     @property
-    def correlation(self) -> float:
-        """Pearson's; not a number where all classes are equally hard for one of the two."""
+    def correlation(self) -> float | None:
+        """Pearson's; None where all classes are equally hard for one of the two."""
         return _correlation(self.people, self.model)
 
     @property
-    def rank_correlation(self) -> float:
+    def rank_correlation(self) -> float | None:
         """Spearman's."""
         return _correlation(stats.rankdata(self.people), stats.rankdata(self.model))
 
@@ -91,9 +91,10 @@ def run_difficulty(
         metrics |= {
             f"{one.setting}_people": float(one.people.mean()),
             f"{one.setting}_model": float(one.model.mean()),
-            f"{one.setting}_correlation": one.correlation,
-            f"{one.setting}_rank_correlation": one.rank_correlation,
         }
+        if one.correlation is not None and one.rank_correlation is not None:
+            metrics[f"{one.setting}_correlation"] = one.correlation
+            metrics[f"{one.setting}_rank_correlation"] = one.rank_correlation
     return Result(data.name, "difficulty", metrics, model=name)
 
 
@@ -196,7 +197,9 @@ def draw_difficulties(found: Sequence[Difficulty], title: str, path: Path) -> No
         for name, x, y in zip(one.classes, one.people, one.model, strict=True):
             axes.annotate(name, (x, y), size=7, alpha=0.8, parse_math=False)
         axes.set(xlabel="accuracy of people", ylabel="accuracy of the model")
-        about = f"{one.setting.replace('_', '-')}: r = {one.correlation:.2f}"
+        about = one.setting.replace("_", "-")
+        if one.correlation is not None:
+            about += f": r = {one.correlation:.2f}"
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), title=about)
         axes.grid(alpha=0.3)
     save_figure(figure, path)
@@ -220,7 +223,7 @@ def _share(path: Path, row: int, cell: str) -> float:
     return value
 
 
-def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+def _correlation(one: np.ndarray, other: np.ndarray) -> float | None:
     if np.ptp(one) == 0 or np.ptp(other) == 0:
-        return float("nan")
+        return None
     return float(np.corrcoef(one, other)[0, 1])
