@@ -218,7 +218,7 @@ class Overlap(Settings):
     """Directories at or below which lie data sets in CLIP_benchmark's layout, or hf://org/name."""
     model: str | None = None
     """A model whose zero-shot accuracy is compared, as for the other tasks."""
-    threshold: float = 0.75
+    threshold: float = 0.7
     """Score from which two pictures count as the same."""
     output: str = "overlap"
     """Directory for overlap.json, overlap.png, and overlap.html with the pairs."""

@@ -22,7 +22,7 @@ STARTS = 11
 """How finely the place of a part is searched, along each side."""
 WEAK = 0.03
 """Change of light from pixel to pixel, of 1, at which an edge counts half."""
-FEW_EDGES = 30.0
+FEW_EDGES = 60.0
 """Pixels with edges, of GRID x GRID, at which what differs counts twice."""
 NEAR_GREY = 12.0
 """Levels of colour that need not agree."""

@@ -10,11 +10,11 @@ from clip_jax.evaluation.analyses.overlap.compare import Frames, compare, compar
 from clip_jax.evaluation.analyses.overlap.search import Candidates, find_candidates
 from clip_jax.evaluation.analyses.overlap.signature import shows_nothing
 
-THRESHOLD = 0.75
+THRESHOLD = 0.7
 """Score from which two pictures count as the same; chosen on planted duplicates."""
 ROUGHLY = 0.3
 """What edges fit by at least where a candidate was found, before it is compared in earnest."""
-SHOWN_FROM = 0.5
+SHOWN_FROM = 0.4
 """Score from which a pair is kept, for a person to see what lies below the threshold."""
 BATCH = 256
 """Pairs that are compared at once."""
