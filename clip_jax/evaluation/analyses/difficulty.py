@@ -79,6 +79,11 @@ def run_difficulty(
     for setting, values in known.items():
         own = accuracies(model, data, setting, train, test, seeds, cache)
         rated = [c for c in shared if data.classnames[c] in values and not np.isnan(own[c])]
+        if len(rated) < FEWEST_CLASSES:
+            raise InputError(
+                f"{people}: {len(rated)} of the classes of {setting} have test images in "
+                f"{data.name}; a correlation needs {FEWEST_CLASSES}"
+            )
         names = [data.classnames[c] for c in rated]
         by_people = np.array([values[each] for each in names])
         found.append(Difficulty(setting, names, by_people, own[rated]))

@@ -79,6 +79,14 @@ def test_the_model_is_measured_in_the_same_settings(people, splits, tmp_path, ca
     assert table.index("dog") < table.index("tree") < table.index("cat")
 
 
+def test_classes_without_test_images_do_not_count(people, splits, monkeypatch):
+    data, train, test = difficulty.both_splits()
+    kept = test[test.labels != 0]
+    monkeypatch.setattr(difficulty, "both_splits", lambda *a: (data, train, kept))
+    message = refusal(run_difficulty, None, "m", "shapes", people, 1, False)
+    assert "2 of the classes of zeroshot have test images in shapes" in message
+
+
 def test_tables_that_are_refused(people, splits):
     text = people.read_text()
 
