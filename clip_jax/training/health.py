@@ -48,9 +48,7 @@ class Health(struct.PyTreeNode):
             loss=usual + weight * above,
             deviation=self.deviation + weight * (jnp.abs(above) - self.deviation),
         )
-        skipped = self.replace(
-            skipped=self.skipped + 1, skipped_in_a_row=self.skipped_in_a_row + 1
-        )
+        skipped = self.replace(skipped=self.skipped + 1, skipped_in_a_row=self.skipped_in_a_row + 1)
         return jax.tree.map(partial(jnp.where, finite), updated, skipped)
 
 
@@ -58,4 +56,3 @@ def fresh_health() -> Health:
     """Of a run that has made no step."""
     count, mean = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
     return Health(count, count, count, count, mean, mean)
-

@@ -117,6 +117,7 @@ def test_others_that_do_not_come_are_one_line(index):
         ({"coordinator": ":3000", "count": 2, "index": 1}, "HOST:PORT"),
         ({"coordinator": "localhost:70000", "count": 2, "index": 1}, "HOST:PORT"),
         ({"timeout": 0}, "timeout must be at least 1, got 0"),
+        ({"heartbeat": 0}, "heartbeat must be at least 1, got 0"),
     ],
 )
 def test_settings_that_cannot_be_meant(settings, message):
