@@ -250,6 +250,13 @@ def largest_difference(workdir: Path, expected: Path) -> float:
     return max(abs(ours[step] / theirs[step] - 1) for step in theirs)
 
 
+def check_same(workdir: Path, expected: Path, steps: int) -> None:
+    """Two runs have to have the same losses and the same final state, bit by bit."""
+    same_bits = checksum(workdir, steps) == checksum(expected, steps)
+    if largest_difference(workdir, expected) or not same_bits:
+        raise Failure(f"another result on the same devices; see {workdir}")
+
+
 def free_port() -> int:
     """A port at which nothing listens now."""
     with socket.socket() as probe:
@@ -286,9 +293,7 @@ def run(folder: Path, steps: int, minutes: float, kills: int, seed: int) -> dict
     while not enough():
         workdir = folder / "disturbed"
         soak.round(workdir, (SAME,), enough)
-        same_bits = checksum(workdir, steps) == checksum(expected, steps)
-        if largest_difference(workdir, expected) or not same_bits:
-            raise Failure(f"another result on the same devices; see {workdir}")
+        check_same(workdir, expected, steps)
         shutil.rmtree(workdir)
         soak.round(workdir, CHANGING, enough)
         differences.append(largest_difference(workdir, expected))

@@ -187,9 +187,7 @@ def test_a_full_disk_is_reported_and_the_next_save_succeeds(
                 "the checkpoint of step 5 cannot be written ([Errno 28] No space left on device); "
                 "the newest is of step 4\n"
             )
-            with pytest.raises(
-                InputError, match=r"step 6 cannot .*No space.* of step 4; make"
-            ):
+            with pytest.raises(InputError, match=r"step 6 cannot .*No space.* of step 4; make"):
                 checkpoints.finish()
         assert checkpoints.steps() == [4, 2]
         checkpoints.save(8, state_at(8, mesh), {"name": "step 8"})
