@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-STEPS, KILLS = 16, 2
+STEPS, KILLS = 16, 1
 
 
 def test_a_run_that_is_killed_ends_with_the_same_bits(tmp_path, monkeypatch):

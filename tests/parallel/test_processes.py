@@ -1,6 +1,7 @@
 """How processes meet, agree and part: real processes, and what one is told of others."""
 
 import json
+import signal
 import socket
 import time
 from pathlib import Path
@@ -83,6 +84,19 @@ def test_a_process_that_fails_does_not_wait_for_the_others_nor_they_for_it():
     assert failing.errors.endswith("program.py: picture 3 is broken\n")
     assert other.code not in (0, 2)
     assert other.errors
+
+
+def test_a_process_that_is_killed_is_missed():
+    """The other one ends by itself, and says why."""
+    with running([PROGRAM, "lose", "--processes.heartbeat=4"], 2, 1) as group:
+        group.processes[1].wait(60)
+        killed = time.monotonic()
+        group.processes[0].wait(60)
+        assert time.monotonic() - killed < 30
+        other, lost = group.wait()
+    assert lost.code == -signal.SIGKILL
+    assert other.code not in (0, 2)
+    assert "another task died" in other.errors or "Connection closed by peer" in other.errors
 
 
 @pytest.mark.parametrize("index", [0, 1])
