@@ -79,18 +79,26 @@ class ZeroShot(Task):
     classnames: str | None = None
     """Class names in place of the data set's: a file of one a line, or JSON."""
     templates: str | None = None
-    """Prompts in place of the data set's, with {c} for the class name: a file of one a line, or
-    JSON, also {class: [prompts]} with prompts as they stand."""
+    """Prompts in place of the data set's, with {c} for the class name: one such text, a file of one
+    a line, or JSON, also {class: [prompts]} with prompts as they stand."""
+    by_class: bool = False
+    """Also tell the accuracy of each class, and compare each prompt alone with all together; beside
+    the output as .csv and as a chart, .png."""
     cache: bool = True
     """Keep classifiers in ~/.cache/clip_jax and take them from there."""
 
     def run(self) -> None:
         from clip_jax.data.prompts import PromptFiles
+        from clip_jax.evaluation.pictures.wordings import run_by_class
         from clip_jax.evaluation.run import run_zeroshot
 
         prompts = PromptFiles(self.classnames, self.templates)
         model = self.load(self.model)
-        self.report(run_zeroshot(model, self.model, self.data, prompts, self.cache)[0])
+        if self.by_class:
+            output = None if self.output is None else Path(self.output)
+            self.report(run_by_class(model, self.model, self.data, prompts, output))
+        else:
+            self.report(run_zeroshot(model, self.model, self.data, prompts, self.cache)[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +207,73 @@ class Robustness(Settings):
         run_robustness(self.load, self.model, self.data, self.shifted, *how)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Classify(Settings):
+    """Labels for any pictures: a table, and a contact sheet."""
+
+    model: str
+    """The model, as for the other tasks."""
+    images: tuple[str, ...]
+    """Pictures, and folders of them."""
+    labels: str
+    """What they may show: cat,dog or a file of one a line, or JSON."""
+    templates: str | None = None
+    """Prompts with {c} for the label: one such text, or a file as for zeroshot."""
+    top: int = 3
+    """Labels of a picture in the table."""
+    output: str | None = None
+    """Write the probabilities of all labels here: .csv, else JSON."""
+    sheet: str = "classify.png"
+    """Where the contact sheet is written."""
+
+    def run(self) -> None:
+        from clip_jax.evaluation.pictures.classify import run_classify
+
+        output = None if self.output is None else Path(self.output)
+        how = (self.labels, self.templates, self.top, output, Path(self.sheet))
+        run_classify(self.load, self.model, self.images, *how)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search(Settings):
+    """Search in a folder of pictures, by an index that is built once and then kept up to date."""
+
+    model: str
+    """The model, as for the other tasks. An index belongs to the one that made it."""
+    images: str | None = None
+    """The folder: what is new, changed or gone is brought into the index. Without it, the index is
+    searched as it is."""
+    index: str = "index"
+    """Directory of the index."""
+    text: tuple[str, ...] = ()
+    """Rank the pictures by how well they fit a text, or each of several."""
+    image: tuple[str, ...] = ()
+    """Likewise by how like they are to a picture."""
+    unique: bool = False
+    """Rank them by how little they are like their nearest others."""
+    duplicates: float | None = None
+    """Find groups of pictures whose cosines reach this, such as 0.95."""
+    top: int = 20
+    """Pictures of a ranking, and groups of near-duplicates, to show."""
+    output: str | None = None
+    """Write the answers here, as JSON."""
+    page: str | None = None
+    """Write the pictures here, as an HTML page that needs nothing else."""
+
+    def run(self) -> None:
+        from clip_jax.evaluation.pictures.search import Questions, run_search
+
+        output, page = (None if p is None else Path(p) for p in (self.output, self.page))
+        questions = Questions(
+            texts=self.text,
+            images=self.image,
+            unique=self.unique,
+            duplicates=self.duplicates,
+            top=self.top,
+        )
+        run_search(self.load, self.model, self.images, Path(self.index), questions, output, page)
+
+
 Tasks = (
     Annotated[ZeroShot, tyro.conf.subcommand("zeroshot")]
     | Annotated[Retrieval, tyro.conf.subcommand("retrieval")]
@@ -206,6 +281,8 @@ Tasks = (
     | Annotated[Probe, tyro.conf.subcommand("probe")]
     | Annotated[FewShot, tyro.conf.subcommand("fewshot")]
     | Annotated[Robustness, tyro.conf.subcommand("robustness")]
+    | Annotated[Classify, tyro.conf.subcommand("classify")]
+    | Annotated[Search, tyro.conf.subcommand("search")]
 )
 
 

@@ -29,11 +29,11 @@ def main(name: str, run: Callable[[Sequence[str]], None]) -> int:
         run(sys.argv[1:])
         return 0
     except InputError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(f"{name}: {printable(str(error))}", file=sys.stderr)
         code = 2
     except OSError as error:  # a full disk, a path that is too long or may not be read
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        print(f"{name}: {what}", file=sys.stderr)
+        print(f"{name}: {printable(what)}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
@@ -46,6 +46,11 @@ def main(name: str, run: Callable[[Sequence[str]], None]) -> int:
 
         leave(code)
     return code
+
+
+def printable(text: str) -> str:
+    """A message that may hold names from data: one line, and nothing that a terminal obeys."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def parse(kind: Any, arguments: Sequence[str], prog: str, default: Any = None) -> Any:

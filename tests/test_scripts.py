@@ -20,7 +20,7 @@ import PIL.Image
 import pytest
 from shards import encode, solid, write_classification, write_pairs, write_retrieval, write_tar
 
-from clip_jax.commandline import load_recipe, parse
+from clip_jax.commandline import load_recipe, main, parse
 from clip_jax.data.sources.webdataset import WebDatasetPairs
 from clip_jax.data.text.tokenizers import train_sentencepiece
 from clip_jax.errors import InputError
@@ -269,6 +269,11 @@ def test_a_workdir_with_another_recipe_s_checkpoint(refused, trained):
             "/pets/classnames.txt: template 'cat' has no {c} for the class name",
         ),
         (["suite", "--model", "{}/run", "--data", "{}/run"], "/run: no data set at or below it"),
+        (
+            ["classify", "--model", "none", "--images", "{}/run", "--labels", "cat,dog"],
+            "/run: no pictures",
+        ),
+        (["search", "--model", "none", "--index", "{}/none", "--unique"], "/none: no index"),
     ],
 )
 def test_evaluations_that_cannot_be(refused, trained, arguments, message):
@@ -307,7 +312,7 @@ def test_help_without_a_recipe(capsys):
     assert in_process("eval.py", "--help") == 0
     help_text = capsys.readouterr().out
     assert "zeroshot" in help_text
-    tasks = ("retrieval", "suite", "probe", "fewshot", "robustness")
+    tasks = ("retrieval", "suite", "probe", "fewshot", "robustness", "classify", "search")
     assert all(task in help_text for task in tasks)
 
 
@@ -397,9 +402,36 @@ def test_a_suite_of_two_sets(trained, tmp_path, capsys):
     assert "found" in table
 
 
+def test_one_s_own_pictures(trained, tmp_path, capsys):
+    for number in range(3):
+        path = tmp_path / "pictures" / f"class{number}" / "picture.png"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(encode(solid(number)))
+    pictures = ["--model", str(trained), "--images", str(tmp_path / "pictures")]
+    sheet, page = tmp_path / "sheet.png", tmp_path / "page.html"
+    labels = ["--labels", "fox,tree", "--sheet", str(sheet)]
+    assert in_process("eval.py", "classify", *pictures, *labels) == 0
+    assert sheet.is_file()
+    asked = ["--index", str(tmp_path / "index"), "--text", "a fox", "--page", str(page)]
+    assert in_process("eval.py", "search", *pictures, *asked) == 0
+    assert page.read_text().count("<img") == 3
+    data = ["--model", str(trained), "--data", f"folder:{tmp_path}/pictures", "--by-class"]
+    assert in_process("eval.py", "zeroshot", *data, "--output", f"{tmp_path}/result.json") == 0
+    assert (tmp_path / "result.csv").read_text().startswith("class,images,a photo of a {c}.")
+    assert "class2" in capsys.readouterr().out
+
+
 def test_calling_a_finished_run_again_trains_nothing(trained):
     lines = (trained / "metrics.jsonl").read_text()
     assert in_process("train.py", f"{trained.parent}/tiny.py") == 0
     assert (trained / "metrics.jsonl").read_text() == lines
     with PIL.Image.open(trained / "loss.png") as picture:
         picture.load()
+
+
+def test_messages_are_one_line_that_no_terminal_obeys(capsys):
+    def run(arguments):
+        raise InputError("shards/\x1b[2J\n0.tar: damaged \udcff")
+
+    assert main("train.py", run) == 2
+    assert capsys.readouterr().err == "train.py: shards/\\x1b[2J\\n0.tar: damaged \\udcff\n"

@@ -76,7 +76,7 @@ IMAGE_SIZE = 224
 """Of generated pictures."""
 VOCABULARY_CAPTIONS = 10_000
 """Captions that bench trains a vocabulary on where none is named."""
-LONGEST = 4096
+LONGEST = 512
 """Tokens up to which a caption's length is counted."""
 
 
@@ -93,8 +93,9 @@ def run(arguments: Sequence[str]) -> None:
 def run_inspect(command: Inspect) -> None:
     from rich.console import Console
 
+    from clip_jax.data.sheet import draw_sheet
     from clip_jax.data.sources.spec import open_pairs
-    from clip_jax.data.tools.inspect import draw_sheet, inspect_pairs, print_findings
+    from clip_jax.data.tools.inspect import inspect_pairs, print_findings
     from clip_jax.errors import InputError
 
     if command.samples < 1:
@@ -107,7 +108,7 @@ def run_inspect(command: Inspect) -> None:
     findings = inspect_pairs(source, command.samples, measure)
     console = Console(soft_wrap=True)
     print_findings(findings, unit, longest, console)
-    draw_sheet(findings, Path(command.sheet))
+    draw_sheet(findings.examples, Path(command.sheet))
     console.print(f"{command.sheet}: {len(findings.examples)} of them, with their captions")
 
 

@@ -7,6 +7,8 @@ import errno
 import glob
 import hashlib
 import os
+import re
+import stat
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +24,12 @@ BLOCK = 2**22
 
 PAGE = 2**13
 """Likewise of a local file."""
+
+MAX_FILES = 1_000_000
+"""Files that one pattern with braces may stand for."""
+
+MAX_PATTERN = 4096
+"""Characters of a pattern; no path on disk is longer."""
 
 
 def is_remote(path: str) -> bool:
@@ -48,11 +56,7 @@ def find_files(path: str, suffixes: Sequence[str]) -> list[str]:
         if not names:
             raise InputError(f"{path}: no {' or '.join(suffixes)} in this directory")
         return [f"{path.rstrip('/')}/{name}" for name in sorted(names)]
-    try:
-        expanded = list(braceexpand(path))
-    except ValueError:
-        raise InputError(f"{path}: a brace is not closed; write shards/{{00..31}}.tar") from None
-    files = [file for pattern in expanded for file in _match(pattern)]
+    files = [file for pattern in _expand_braces(path) for file in _match(pattern)]
     missing = [file for file, stamp in zip(files, stamps(files), strict=True) if stamp is None]
     if missing:
         raise InputError(f"{missing[0]}: no such file or directory")
@@ -101,15 +105,19 @@ def read_range(path: str, offset: int, size: int) -> bytes:
         with _as_os_errors(path):
             return bytes(system.cat_file(inner, start=offset, end=offset + size)) if size else b""
     with open(path, "rb", buffering=0) as file:
-        return os.pread(file.fileno(), size, offset)
+        # Room is made for as much as is asked for, whatever there is.
+        there = os.fstat(file.fileno()).st_size - offset
+        return os.pread(file.fileno(), max(0, min(size, there)), offset)
 
 
 def read_file(path: str) -> bytes:
-    """All of a file. Raises OSError."""
+    """All of a file. Raises OSError, also for a pipe or a device, which may have no end."""
     if is_remote(path):
         system, inner = _system(path)
         with _as_os_errors(path):
             return bytes(system.cat_file(inner))
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "not a file", path)
     return Path(path).read_bytes()
 
 
@@ -163,6 +171,33 @@ def _window(descriptor: int) -> Callable[[int, int], bytes]:
         return page[offset - start : offset - start + size]
 
     return read
+
+
+def _expand_braces(path: str) -> list[str]:
+    """ "{00..31}.tar" -> "00.tar", "01.tar", ..., "31.tar"."""
+    if len(path) > MAX_PATTERN:
+        raise InputError(f"{path[:80]}...: {len(path)} characters are no path; give a directory")
+    try:
+        if _count_choices(path) <= MAX_FILES:
+            return list(braceexpand(path))
+    except (ValueError, RecursionError):
+        raise InputError(f"{path}: a brace is not closed; write shards/{{00..31}}.tar") from None
+    raise InputError(f"{path}: stands for more than {MAX_FILES:,} files; give a directory")
+
+
+def _count_choices(path: str) -> int:
+    """How many texts a pattern stands for, or more than that if braces are inside of others."""
+    total, choices = 1, []
+    for part in re.split("([{},])", path):
+        if part == "{":
+            choices.append(1)
+        elif part == "," and choices:
+            choices[-1] += 1
+        elif part == "}" and choices:
+            total *= choices.pop()
+        elif choices and (bounds := re.match(r"(-?\d+)\.\.(-?\d+)", part)):
+            total *= abs(int(bounds[2]) - int(bounds[1])) + 1
+    return total
 
 
 def _match(pattern: str) -> list[str]:

@@ -27,6 +27,13 @@ FILTERS = {
 MODES = ("shortest", "squash", "longest")
 MAX_PIXELS = 2**26
 """Size of the largest picture that resizing may make on its way, 256 MiB in RGB."""
+MAX_RATIO = 1000
+"""Pixels for each byte of a file: thrice as many as a blank PNG has. A file with more, and large,
+is made to cost memory: an animated WebP of 484 bytes took 2.8 GB and 20 s."""
+LARGE = 2**24
+"""Pixels from which that counts: drawings in lossless WebP may be blank for the most part."""
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+"""Those of Pillow's that are read: of the others, one hands the file to an interpreter (EPS)."""
 UNREADABLE = (OSError, ValueError, SyntaxError, RuntimeError, PIL.Image.DecompressionBombError)
 """What decoding a damaged picture raises."""
 
@@ -104,9 +111,11 @@ def load_image(image: Image) -> PIL.Image.Image:
     """
     if not isinstance(image, np.ndarray):
         try:
-            return PIL.Image.open(io.BytesIO(image))
+            picture = PIL.Image.open(io.BytesIO(image), formats=FORMATS)
         except PIL.UnidentifiedImageError:  # whose message is a memory address
             raise ValueError("not a picture, or of an unknown format") from None
+        _check_ratio(*picture.size, len(image))
+        return picture
     shaped = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))
     if image.dtype != np.uint8 or not shaped or image.size == 0:
         raise ValueError(
@@ -114,6 +123,12 @@ def load_image(image: Image) -> PIL.Image.Image:
             f"got {image.dtype} {list(image.shape)}"
         )
     return PIL.Image.fromarray(image)
+
+
+def _check_ratio(width: int, height: int, size: int) -> None:
+    """Refuse a picture that is far too large for its file, of `size` bytes."""
+    if width * height > max(LARGE, MAX_RATIO * size):
+        raise PIL.Image.DecompressionBombError(f"{width} x {height} pixels in {size} bytes")
 
 
 def random_crop(
@@ -146,6 +161,7 @@ def decode_for_crop(image: Image, size: int, min_area: float) -> np.ndarray:
         enough = math.ceil(size / min_area**0.5)
         try:
             height, width, *_ = simplejpeg.decode_jpeg_header(image)
+            _check_ratio(width, height, len(image))
             if height * width <= 2 * (PIL.Image.MAX_IMAGE_PIXELS or math.inf):
                 return simplejpeg.decode_jpeg(
                     image, "RGB", min_height=enough, min_width=enough, min_factor=2

@@ -1,11 +1,12 @@
 """Several sources as one, and the order in which training meets their pairs."""
 
+import hashlib
 from collections.abc import Sequence
 
 import grain
 import numpy as np
 
-from clip_jax.data.samples import Pair, PairSource
+from clip_jax.data.samples import Indexed, Pair, PairSource
 from clip_jax.errors import InputError
 
 
@@ -41,6 +42,11 @@ class Mixture:
         """The captions of one pair."""
         source, number = self._find(index)
         return source.captions(number)
+
+    def digest(self) -> str:
+        """A hash of those of the sources, or of the length of one that has none."""
+        parts = [s.digest() if isinstance(s, Indexed) else str(len(s)) for s in self.sources]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     def _find(self, index: int) -> tuple[PairSource, int]:
         part = int(np.searchsorted(self.ends, index, side="right"))

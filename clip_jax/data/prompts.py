@@ -13,6 +13,12 @@ from typing import Any
 from clip_jax.data.samples import LabelledImages, Templates
 from clip_jax.errors import InputError
 
+MAX_CHARACTERS = 10_000
+"""Of a prompt: a hundred times as many as a model reads."""
+
+MAX_PROMPTS = 10_000_000
+"""Of a data set: ImageNet-21k with OpenAI's 80 templates has less than two."""
+
 
 @dataclass(frozen=True)
 class PromptFiles:
@@ -20,6 +26,7 @@ class PromptFiles:
 
     classnames: str | None = None
     templates: str | None = None
+    """A file, or one template itself."""
 
     def read_classnames(self, dataset: str) -> list[str] | None:
         """The names in the order of the labels; None if there is no such file."""
@@ -34,7 +41,16 @@ class PromptFiles:
 
     def read_templates(self, dataset: str) -> Templates | None:
         """Templates, or prompts of each class; None if there is no such file."""
-        return None if self.templates is None else _read(Path(self.templates), dataset)
+        if self.templates is None:
+            return None
+        if "{c}" in self.templates:
+            return [self.templates]
+        if not Path(self.templates).is_file():
+            raise InputError(
+                f"{self.templates}: cannot be read (no such file), and is no prompt either, which "
+                "has {c} for the class name"
+            )
+        return _read(Path(self.templates), dataset)
 
 
 OWN_PROMPTS = PromptFiles()
@@ -62,7 +78,10 @@ def class_prompts(classnames: list[str], templates: Templates) -> list[list[str]
 
 
 def check_templates(source: str, classnames: list[str], templates: Templates) -> None:
-    """Raise InputError for a template without {c}, or a class without prompts."""
+    """Raise InputError for a template without {c}, a class without prompts, or too much of both.
+
+    A small file of each would be enough to fill memory: every template is filled with every name.
+    """
     if isinstance(templates, dict):
         lacking = [name for name in classnames if not templates.get(name)]
         if lacking:
@@ -71,6 +90,13 @@ def check_templates(source: str, classnames: list[str], templates: Templates) ->
     without = [template for template in templates if "{c}" not in template]
     if without:
         raise InputError(f"{source}: template {without[0]!r} has no {{c}} for the class name")
+    longest = max(len(template) for template in templates)
+    longest += max(template.count("{c}") for template in templates) * max(map(len, classnames))
+    if longest > MAX_CHARACTERS or len(templates) * len(classnames) > MAX_PROMPTS:
+        raise InputError(
+            f"{source}: {len(templates)} templates for {len(classnames)} classes, prompts of up to "
+            f"{longest} characters; at most {MAX_PROMPTS} of {MAX_CHARACTERS} are taken"
+        )
 
 
 def read_lines(path: Path) -> list[str]:
@@ -81,6 +107,22 @@ def read_lines(path: Path) -> list[str]:
     if "" in lines:
         raise InputError(f"{path}: line {lines.index('') + 1} is blank")
     return lines
+
+
+def read_labels(labels: str) -> list[str]:
+    """Two or more different labels: of a text "cat,dog", or of a file of one a line or JSON."""
+    if Path(labels).is_file():
+        names = PromptFiles(labels).read_classnames(labels) or []
+    else:
+        names = [name.strip() for name in labels.split(",")]
+    if "" in names:
+        raise InputError(f"--labels {labels}: one of them is empty")
+    if len(names) < 2:
+        raise InputError(f"--labels {labels}: needs at least two labels, such as cat,dog")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise InputError(f"--labels {labels}: {twice[0]!r} is there more than once")
+    return names
 
 
 def _read(path: Path, dataset: str) -> Any:

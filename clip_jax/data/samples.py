@@ -1,7 +1,7 @@
 """What a source hands on, whatever it reads from."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -38,6 +38,15 @@ class PairSource(Protocol):
 
     def captions(self, index: int) -> tuple[str, ...]:
         """The captions of one pair, without touching its image."""
+        ...
+
+
+@runtime_checkable
+class Indexed(Protocol):
+    """A source that knows, without reading them, where all its pairs are."""
+
+    def digest(self) -> str:
+        """A hash of that: of names, sizes and order, not of the place of the whole."""
         ...
 
 

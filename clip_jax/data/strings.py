@@ -1,5 +1,6 @@
 """Many texts in little memory: their bytes in one array, which also makes them quick to pickle."""
 
+import hashlib
 from array import array
 from collections.abc import Iterable
 
@@ -14,6 +15,8 @@ class Strings:
     """
 
     def __init__(self, content: np.ndarray, ends: np.ndarray):
+        if (content.dtype, ends.dtype, content.ndim, ends.ndim) != (np.uint8, np.int64, 1, 1):
+            raise ValueError("not bytes and where texts end in them")
         bounds = np.concatenate([[0], ends])
         if (np.diff(bounds) < 0).any() or bounds[-1] != len(content):
             raise ValueError("the texts' ends do not fit their content")
@@ -49,6 +52,10 @@ class Strings:
             raise IndexError(index)
         start = self.ends[index - 1] if index else 0
         return self.content[start : self.ends[index]].tobytes().decode("utf-8", "surrogateescape")
+
+    def digest(self) -> str:
+        """A hash of all texts."""
+        return hashlib.sha256(self.ends.tobytes() + self.content.tobytes()).hexdigest()
 
     def part(self, start: int, stop: int) -> "Strings":
         """Texts number `start` to `stop`."""

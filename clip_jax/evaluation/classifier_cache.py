@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import os
 import tempfile
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from clip_jax.data.arrays import read_npz
 from clip_jax.model import Model
 from clip_jax.parallel.mesh import mesh_of
 from clip_jax.parallel.processes import gather
@@ -49,8 +49,13 @@ def fingerprint(model: Model, parameters: Any) -> bytes:
     """A hash of (some of) a model's parameters, and of what they are computed with."""
     device = mesh_of(parameters).devices.flat[0].device_kind
     precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-    about = (model.config, model.compute.dtype, device, precision)
-    digest = hashlib.sha256(repr(about).encode())
+    about = (model.compute.dtype, device, precision)
+    return hashlib.sha256(repr(about).encode() + weights_digest(model, parameters)).digest()
+
+
+def weights_digest(model: Model, parameters: Any) -> bytes:
+    """A hash of (some of) a model's parameters and of its architecture, wherever it runs."""
+    digest = hashlib.sha256(repr(model.config).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(parameters):
         digest.update(jax.tree_util.keystr(path).encode())
         digest.update(np.ascontiguousarray(jax.device_get(leaf)))
@@ -65,9 +70,9 @@ def cache_folder() -> Path:
 def read_arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray] | None:
     """The float32 arrays on disk, if they are there and whole: the format has a checksum."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in shapes}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        with path.open("rb") as file:
+            arrays = read_npz(file, shapes)
+    except (OSError, ValueError):
         return None
     fit = [array.shape == shapes[name] for name, array in arrays.items()]
     return arrays if all(fit) and {array.dtype for array in arrays.values()} == {F32} else None

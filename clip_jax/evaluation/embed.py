@@ -48,12 +48,26 @@ def embed_readable(
     on_batch: Callable[[int], None] = lambda done: None,
     encode: Encode | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
+    """embed_some of a set. Raises InputError if none of its images can be read."""
+    rows, numbers = embed_some(model, images, batch_size, on_batch, encode)
+    if len(numbers) == 0:
+        raise InputError(f"none of the {len(images)} images of the set is readable")
+    return rows, numbers
+
+
+def embed_some(
+    model: Model,
+    images: ImageSource,
+    batch_size: int = 128,
+    on_batch: Callable[[int], None] = lambda done: None,
+    encode: Encode | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Unit embeddings of the images that can be read, in order, and the numbers of these images.
 
     float32 [readable, embed] and int [readable]; an unreadable image is logged and left out.
     batch_size: over all devices; it is rounded up to a multiple of their number. on_batch is called
     with the number of images in each batch, as it is done. encode: what gives the rows, by default
-    the model's unit embeddings. Raises InputError if none can be read.
+    the model's unit embeddings.
     """
     plan = Plan(len(images), batch_size, mesh_of(model.params))
     process, processes = plan.share
@@ -67,10 +81,7 @@ def embed_readable(
         yield np.zeros((0, size, size, 3), np.uint8), np.zeros(0, int)
 
     encode = encode or partial(model.encode_image, normalize=True)
-    rows, numbers = plan.embed(encode, parts(), on_batch)
-    if len(numbers) == 0:
-        raise InputError(f"none of the {len(images)} images of the set is readable")
-    return rows, numbers
+    return plan.embed(encode, parts(), on_batch)
 
 
 def embed_images(

@@ -11,13 +11,13 @@ QUERIES, GALLERY = 1024, 65536
 def nearest(queries: np.ndarray, gallery: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
     """The `depth` largest inner products of each query, and the gallery's rows that give them.
 
-    queries [q, d] and gallery [g, d] float32, depth at most g -> float32 and int32 [q, depth], the
-    largest first; of equal ones, the row with the lower number.
+    queries [q, d] float32 and gallery [g, d] of any float, depth at most g -> float32 and int32
+    [q, depth], the largest first; of equal ones, the row with the lower number.
     """
     best = np.full((len(queries), depth), -np.inf, np.float32)
     rows = np.zeros((len(queries), depth), np.int32)
     for first in range(0, len(gallery), GALLERY):
-        tile = jnp.asarray(gallery[first : first + GALLERY])
+        tile = jnp.asarray(gallery[first : first + GALLERY], jnp.float32)
         for start in range(0, len(queries), QUERIES):
             part = slice(start, start + QUERIES)
             best[part], rows[part] = _merge(queries[part], tile, first, best[part], rows[part])

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from clip_jax.errors import InputError
@@ -62,7 +63,9 @@ def print_results(results: Sequence[Result]) -> None:
         rows = {**result.metrics, **result.notes}
         for name, value in rows.items():
             table.add_row(
-                result.dataset, name, str(value) if isinstance(value, int) else f"{value:.4f}"
+                escape(result.dataset),
+                escape(name),
+                str(value) if isinstance(value, int) else f"{value:.4f}",
             )
         table.add_section()
     Console().print(table)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -82,9 +81,10 @@ def mesh_of(tree: Any) -> Mesh:
     return make_mesh(MeshConfig(), [device])
 
 
-def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This process's part of a global batch -> global arrays, sharded over the data axes."""
+def put_batch(batch: Any, mesh: Mesh) -> Any:
+    """This process's part of a global batch -> global arrays, sharded over the data axes.
+
+    batch: a tree of NumPy arrays, each with rows along its first axis.
+    """
     sharding = batch_sharding(mesh)
-    return {
-        name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()
-    }
+    return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(sharding, rows), batch)

@@ -4,18 +4,22 @@ Every process runs the same program; which rows of a batch each of them reads is
 process without others starts nothing here and waits for nothing.
 """
 
+import functools
 import os
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from clip_jax.errors import InputError
 
@@ -79,6 +83,26 @@ def gather(text: str) -> list[str]:
     padded[: len(content)] = content
     rows = multihost_utils.process_allgather(padded)
     return [bytes(row[:length]).decode() for row, length in zip(rows, lengths, strict=True)]
+
+
+def ask_all(holds: bool, mesh: Mesh) -> Callable[[], bool]:
+    """Ask whether something holds on all processes; the answer, which waits until it is there.
+
+    All call this at the same point. The question stands behind what the devices are already given
+    to do, and what comes after it does not delay the answer.
+    """
+    if jax.process_count() == 1:
+        return lambda: holds
+    each = np.full(jax.local_device_count(), holds)
+    sharding = NamedSharding(mesh, P(mesh.axis_names))
+    asked = jax.make_array_from_process_local_data(sharding, each)
+    answer = _all_on(mesh)(asked)
+    return lambda: bool(answer)
+
+
+@functools.cache
+def _all_on(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
+    return jax.jit(jnp.all, out_shardings=NamedSharding(mesh, P()))
 
 
 @contextmanager

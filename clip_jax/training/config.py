@@ -89,6 +89,9 @@ class TrainConfig:
     """Pairs that a device embeds at once, if not its whole share of the batch: less memory for the
     same update, at the price of one more forward pass. --dry-run finds the largest that fits, if
     the step does not."""
+    text_groups: int = 3
+    """At most so many groups of captions by length, each computed at its own length, for the same
+    update; 1 computes all at the context length."""
     seed: int = 0
     """Seed of initialisation, order and crops."""
     workdir: str = "runs/default"
@@ -119,6 +122,7 @@ OPERATIONAL = (
     "mesh.",
     "processes.",
     "micro_batch",
+    "text_groups",
     "compute.attention",
     "compute.unroll",
     "compute.remat",
@@ -150,6 +154,7 @@ def check_train_config(config: TrainConfig) -> None:
         "checkpoint.keep": config.checkpoint.keep,
         "checkpoint.keep_every": 1 if every_nth is None else every_nth,
         "max_skipped": config.max_skipped,
+        "text_groups": config.text_groups,
         "log_every": config.log_every,
         "data.threads": 1 if config.data.threads is None else config.data.threads,
     }

@@ -1,8 +1,9 @@
 """Batches on the devices before they are needed, and the bad samples of those that were used."""
 
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -13,6 +14,8 @@ from jax.sharding import PartitionSpec as P
 from clip_jax.data.bad import REASONS, BadSample, check_share
 from clip_jax.data.workers import Batch
 from clip_jax.parallel.mesh import put_batch
+from clip_jax.parallel.processes import ask_all
+from clip_jax.training.lengths import LengthGroups
 
 AHEAD = 2
 """Batches on the devices before they are asked for."""
@@ -21,28 +24,47 @@ EXAMPLES = 5
 """Bad samples kept to be shown."""
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A batch of which this process's part is on its devices."""
+
+    batch: Batch
+    images: jax.Array
+    bad: jax.Array
+    texts: dict[str, Any] | None
+    """Its captions in groups by length; None if they do not fit."""
+
+
 def on_devices(
-    batches: Iterator[Batch], mesh: Mesh
-) -> Generator[tuple[dict[str, jax.Array], jax.Array, Sequence[BadSample]]]:
+    batches: Iterator[Batch], mesh: Mesh, groups: LengthGroups
+) -> Generator[tuple[dict[str, Any], jax.Array, Sequence[BadSample]]]:
     """Each batch as global arrays: what the step takes, `Batch.bad`, and its examples.
 
-    A thread copies them to the devices while these compute. Nothing in it talks to other
-    processes.
+    Captions are in groups by length; if those of one process do not fit, all processes have theirs
+    at the full length. A thread copies to the devices while these compute. Nothing in it talks to
+    other processes.
     """
 
-    def load() -> tuple[dict[str, jax.Array], jax.Array, Sequence[BadSample]]:
+    def load() -> Loaded:
         batch = next(batches)
-        arrays = {"images": batch.images, "tokens": batch.tokens, "bad": batch.bad}
-        on_device = put_batch(arrays, mesh)
-        return on_device, on_device.pop("bad"), batch.examples
+        texts = groups.arrange(batch.tokens)
+        images, bad = put_batch((batch.images, batch.bad), mesh)
+        return Loaded(batch, images, bad, texts and put_batch(texts, mesh))
+
+    def get() -> tuple[Loaded, Callable[[], bool]]:
+        loaded = coming.popleft().result()
+        coming.append(thread.submit(load))
+        return loaded, ask_all(loaded.texts is not None, mesh)
 
     thread = ThreadPoolExecutor(1, thread_name_prefix="feed")
     try:
-        coming = deque(thread.submit(load) for _ in range(AHEAD))
+        coming = deque(thread.submit(load) for _ in range(AHEAD - 1))
+        following = get()
         while True:
-            ready = coming.popleft().result()
-            coming.append(thread.submit(load))
-            yield ready
+            # Asked a batch early, so that no answer waits for the step that is being computed.
+            (loaded, fits), following = following, get()
+            texts = loaded.texts if fits() else put_batch({"tokens": loaded.batch.tokens}, mesh)
+            yield {"images": loaded.images, **(texts or {})}, loaded.bad, loaded.batch.examples
     finally:
         thread.shutdown(cancel_futures=True)
 

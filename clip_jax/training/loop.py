@@ -9,13 +9,16 @@ import shutil
 import sys
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from clip_jax.data.augment import Augment
 from clip_jax.data.pipeline import Batches
 from clip_jax.data.samples import PairSource
 from clip_jax.data.sources.spec import (
@@ -41,15 +44,20 @@ from clip_jax.training.checkpoints import Checkpoints
 from clip_jax.training.config import OPERATIONAL, TrainConfig, check_train_config, flatten_config
 from clip_jax.training.curve import draw_curve
 from clip_jax.training.feed import BadCount, as_reasons, on_devices
+from clip_jax.training.lengths import LengthGroups, plan_groups
 from clip_jax.training.lock import alone_in
 from clip_jax.training.metrics import StepLogger, write_results
 from clip_jax.training.optimizer import check_rates, make_optimizer
+from clip_jax.training.record import record_start
 from clip_jax.training.state import TrainState, abstract_state, init_state, state_from
 from clip_jax.training.stopping import stop_on_signal
 from clip_jax.weights.workdir import TOKENIZER, config_to_json
 
 VOCABULARY_CAPTIONS = 1_000_000
 """Captions read at most to train a vocabulary."""
+
+LENGTH_CAPTIONS = 1000
+"""Captions read at most to plan the groups by length."""
 
 
 @contextlib.contextmanager
@@ -97,6 +105,7 @@ def train(config: TrainConfig) -> Model:
             run, start, state, bad = resume(config, mesh, workdir, source, checkpoints)
         else:
             start, (run, state) = 0, begin(config, mesh, workdir, source)
+        record_start(workdir, config, mesh, source, start)
         if start < config.steps:
             state = run.loop(start, state, checkpoints, bad)
     model = run.model(state)
@@ -163,6 +172,16 @@ class Run:
             processes=processes,
         ).start_at(start)
 
+    @functools.cached_property
+    def groups(self) -> LengthGroups:
+        """How captions are cut by length: the same on all processes, and when the run goes on."""
+        share = self.config.batch_size // batch_shards(self.mesh)
+        lengths = caption_lengths(self.source, self.config.data.augment, self.tokenizer)
+        parts = share // (self.config.micro_batch or share)
+        return plan_groups(
+            lengths, self.tokenizer.context_length, share, self.config.text_groups, parts
+        )
+
     def describe(self, bad: BadCount) -> dict[str, Any]:
         """What a checkpoint says about the run it belongs to."""
         return {
@@ -183,7 +202,7 @@ class Run:
         train_step = build_step(config, self.module, self.optimizer, self.mesh)
         bad = BadCount(self.mesh, bad_before)
         with (
-            contextlib.closing(on_devices(self.batches(start), self.mesh)) as batches,
+            contextlib.closing(on_devices(self.batches(start), self.mesh, self.groups)) as batches,
             stop_on_signal() as stopping,
             StepLogger(self.workdir, start, config, bad) as logger,
         ):
@@ -364,6 +383,15 @@ def make_tokenizer(
     chosen = spread(len(source), VOCABULARY_CAPTIONS)
     captions = (caption for i in chosen for caption in source.captions(i))
     return train_sentencepiece(captions, config.data.vocab_size, length)
+
+
+def caption_lengths(source: PairSource, augment: Augment, tokenizer: Tokenizer) -> np.ndarray:
+    """int [n]: lengths in tokens, start and end included, of captions spread over the data."""
+    with ThreadPoolExecutor() as threads:  # one after the other, remote files would take long
+        captions = list(threads.map(source.captions, spread(len(source), LENGTH_CAPTIONS)))
+    rng = np.random.default_rng(0)
+    texts = [augment.caption(given, rng) for given in captions if given]
+    return tokenizer(texts, truncate=True).argmax(axis=1) + 1
 
 
 def fingerprint(source: PairSource) -> str:

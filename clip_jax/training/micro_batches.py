@@ -14,8 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from clip_jax.parallel.mesh import BATCH_AXES
 
-Array = jax.Array
-Embed = Callable[[Any, dict[str, Array]], Any]
+Embed = Callable[[Any, dict[str, Any]], Any]
 
 
 def in_micro_batches(embed: Embed, size: int, mesh: Mesh) -> Embed:
@@ -23,12 +22,14 @@ def in_micro_batches(embed: Embed, size: int, mesh: Mesh) -> Embed:
 
     embed: (variables, batch) -> a tree of arrays with one row for each row of the batch, depending
     on that row alone. The batch is sharded over the mesh's data axes; `size` divides a device's
-    share of it. Variables are gathered before the first micro-batch, and their gradients are
-    reduced over devices after the last.
+    share of its images, and the number of parts that this makes divides the rows of everything
+    else. Variables are gathered before the first micro-batch, and their gradients are reduced over
+    devices after the last.
     """
 
-    def on_shard(variables: Any, batch: dict[str, Array]) -> Any:
-        parts = jax.tree.map(lambda rows: rows.reshape(-1, size, *rows.shape[1:]), batch)
+    def on_shard(variables: Any, batch: dict[str, Any]) -> Any:
+        count = len(batch["images"]) // size
+        parts = jax.tree.map(lambda rows: rows.reshape(count, -1, *rows.shape[1:]), batch)
         embed_part = jax.checkpoint(lambda part: embed(variables, part), prevent_cse=False)
         embedded = jax.lax.map(embed_part, parts)
         return jax.tree.map(lambda rows: rows.reshape(-1, *rows.shape[2:]), embedded)

@@ -1,5 +1,6 @@
 """One update: towers, loss, gradient, AdamW, and the clamp of the temperature."""
 
+import functools
 import math
 from collections.abc import Callable
 from functools import partial
@@ -15,12 +16,13 @@ from clip_jax.models.config import ResNetConfig
 from clip_jax.models.vit import draw_patches
 from clip_jax.parallel.mesh import BATCH_AXES, batch_sharding
 from clip_jax.parallel.sharding import whole_over
+from clip_jax.training.lengths import in_order
 from clip_jax.training.micro_batches import in_micro_batches
 from clip_jax.training.objectives import OBJECTIVES
 from clip_jax.training.optimizer import Rates, rate_factors
 from clip_jax.training.state import TrainState, abstract_state
 
-Batch = dict[str, jax.Array]
+Batch = dict[str, Any]
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 
 MAX_LOG_SCALE = math.log(100)
@@ -41,7 +43,8 @@ def make_train_step(
 
     A step whose loss or gradient is not finite changes nothing but the step's number and `health`.
     batch: {"images": uint8 [N, size, size, 3], "tokens": int32 [N, T]}, N the global batch, sharded
-    over the data axes; T may differ from call to call, each new one being compiled once.
+    over the data axes; or "tokens" in groups and their "order", as LengthGroups.arrange makes them.
+    Lengths may differ from call to call, new ones being compiled once.
     seed: of what is drawn in training (patch dropout), anew for every step.
     rates: those of OptimizerConfig; what they freeze costs no backward pass, and an image tower
     that is frozen altogether runs as in evaluation.
@@ -58,18 +61,28 @@ def make_train_step(
     if micro_batch is not None and train_image and model.config.updates_statistics:
         raise ValueError("micro-batches would normalise by their own statistics; freeze these")
 
-    def embed(variables: Any, batch: Batch) -> tuple[jax.Array, jax.Array, Any]:
-        apply: Callable[..., Any] = model.apply
-        (image, text, _), updated = apply(
-            variables, **batch, train=train_image, mutable="batch_stats"
+    def embed(variables: Any, batch: Batch) -> tuple[jax.Array, list[jax.Array], Any]:
+        apply: Callable[..., Any] = functools.partial(model.apply, variables, normalize=True)
+        image, updated = apply(
+            batch["images"],
+            kept=batch.get("kept"),
+            train=train_image,
+            method="encode_image",
+            mutable="batch_stats",
         )
-        return image, text, updated.get("batch_stats", {})
+        groups = jax.tree.leaves(batch["tokens"])
+        texts = [apply(tokens, method="encode_text") for tokens in groups]
+        return image, texts, updated.get("batch_stats", {})
 
     def embed_all(variables: Any, batch: Batch) -> tuple[jax.Array, jax.Array, Any]:
+        rows = {name: batch[name] for name in batch.keys() - {"order"}}
         if micro_batch is None:
-            return embed(variables, batch)
-        in_parts = in_micro_batches(lambda *given: embed(*given)[:2], micro_batch, mesh)
-        return *in_parts(variables, batch), variables["batch_stats"]
+            image, texts, statistics = embed(variables, rows)
+        else:
+            in_parts = in_micro_batches(lambda *given: embed(*given)[:2], micro_batch, mesh)
+            (image, texts), statistics = in_parts(variables, rows), variables["batch_stats"]
+        text = in_order(texts, batch["order"], mesh) if "order" in batch else texts[0]
+        return image, text, statistics
 
     def loss_of(params: Any, state: TrainState, batch: Batch) -> tuple[jax.Array, Any]:
         params = jax.tree.map(lambda p, f: p if f else jax.lax.stop_gradient(p), params, factors)

@@ -32,6 +32,8 @@ MAX_SIZE = 2**20
 
 MAX_LAYERS = 1000
 
+MAX_JSON_BYTES = 16 << 20
+
 
 @dataclass(frozen=True)
 class Pretrained:
@@ -68,7 +70,7 @@ def at_image_size(
     resized = dataclasses.replace(
         config, image=dataclasses.replace(config.image, image_size=image_size)
     )
-    _check_sizes(resized, f"image_size {image_size} does not fit the model")
+    check_sizes(resized, f"image_size {image_size} does not fit the model")
     params = jax.tree.map(lambda leaf: leaf, variables["params"])  # dicts of its own
     is_resnet = isinstance(resized.image, ResNetConfig)
     tower = params["image"]["attention_pool"] if is_resnet else params["image"]
@@ -112,7 +114,7 @@ def _open_by_openai_names(
         raise InputError(
             f"{weights}: OpenAI's own weights, which go with quick_gelu, not with gelu"
         )
-    _check_sizes(config, str(path))
+    check_sizes(config, str(path))
     layout = openai.openai_layout(config, openai.text_prefix(tensors))
     return Pretrained(str(weights), config, layout, _without_buffers(tensors))
 
@@ -143,7 +145,7 @@ def _open_huggingface(weights: Path, tensors: Mapping[str, LazyTensor]) -> Pretr
         raise InputError(f"{weights}: of Hugging Face's layout; put its {path.name} beside it")
     preprocessor = _read_preprocessor(weights.parent)
     config = huggingface.config_from_huggingface(_read_json(path), preprocessor, str(path))
-    _check_sizes(config, str(path))
+    check_sizes(config, str(path))
     layout = huggingface.huggingface_layout(config)
     return Pretrained(str(weights), config, layout, _without_buffers(tensors))
 
@@ -158,7 +160,7 @@ def _read_preprocessor(folder: Path) -> Fields:
     return Fields(_read_json(older) if older.is_file() else {}, str(older))
 
 
-def _check_sizes(config: CLIPConfig, source: str) -> None:
+def check_sizes(config: CLIPConfig, source: str) -> None:
     """Raise InputError for sizes that contradict each other, or that no model has."""
     try:
         check_config(config)
@@ -187,7 +189,11 @@ def _without_buffers(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise InputError(f"{path}: too large for a config")
         values = json.loads(path.read_bytes())
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
     except (ValueError, RecursionError):

@@ -18,6 +18,8 @@ import orbax.checkpoint as ocp
 from clip_jax.errors import InputError
 from clip_jax.models.clip import CLIP, init_variables
 from clip_jax.models.config import CLIPConfig, PreprocessConfig, ResNetConfig, TextConfig, ViTConfig
+from clip_jax.typed import is_of_type
+from clip_jax.weights.pretrained import check_sizes
 
 TOKENIZER = "tokenizer"
 
@@ -48,9 +50,9 @@ def read_model(workdir: Path) -> tuple[CLIPConfig, dict[str, Any]]:
     folder = (workdir / "checkpoints" / str(step)).resolve()
     try:
         run = ocp.JsonCheckpointHandler().restore(folder / "run")
-        config = config_from_json(run["model"])
+        config = config_from_json(run["model"], str(folder))
         return config, _restore_variables(folder / "state", CLIP(config))
-    except jax.errors.JaxRuntimeError:
+    except (InputError, jax.errors.JaxRuntimeError):
         raise
     except Exception as error:
         raise InputError(
@@ -69,21 +71,28 @@ def config_to_json(config: CLIPConfig) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def config_from_json(values: dict[str, Any]) -> CLIPConfig:
-    """The inverse of config_to_json."""
-    image = dict(values["image"])
-    if "patch_size" not in image:
-        image["layers"] = tuple(image["layers"])
-    preprocess = values["preprocess"]
-    colours = {name: tuple(preprocess[name]) for name in ("mean", "std")}
-    return CLIPConfig(
-        **values
-        | {
-            "image": ViTConfig(**image) if "patch_size" in image else ResNetConfig(**image),
-            "text": TextConfig(**values["text"]),
-            "preprocess": PreprocessConfig(**preprocess | colours),
-        }
-    )
+def config_from_json(values: Any, source: str) -> CLIPConfig:
+    """The inverse of config_to_json. Raises InputError for what no model is described by."""
+    try:
+        image = dict(values["image"])
+        if "patch_size" not in image:
+            image["layers"] = tuple(image["layers"])
+        preprocess = values["preprocess"]
+        colours = {name: tuple(preprocess[name]) for name in ("mean", "std")}
+        config: CLIPConfig | None = CLIPConfig(
+            **values
+            | {
+                "image": ViTConfig(**image) if "patch_size" in image else ResNetConfig(**image),
+                "text": TextConfig(**values["text"]),
+                "preprocess": PreprocessConfig(**preprocess | colours),
+            }
+        )
+    except (TypeError, ValueError, LookupError):
+        config = None
+    if config is None or not is_of_type(config, CLIPConfig):
+        raise InputError(f"{source}: its checkpoint does not say which model it holds; damaged?")
+    check_sizes(config, source)
+    return config
 
 
 def _restore_variables(path: Path, model: CLIP) -> dict[str, Any]:

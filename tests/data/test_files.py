@@ -1,12 +1,20 @@
 """Files on disk and behind addresses, of which fsspec's memory stands for all."""
 
+import os
 import sys
 
 import fsspec
 import pytest
 from shards import encode, solid, tar_bytes
 
-from clip_jax.data.files import find_files, forward_reader, read_range, stamps, write_file
+from clip_jax.data.files import (
+    find_files,
+    forward_reader,
+    read_file,
+    read_range,
+    stamps,
+    write_file,
+)
 from clip_jax.data.sources.webdataset import WebDatasetPairs
 from clip_jax.data.tars.index import TarIndex
 from clip_jax.errors import InputError
@@ -146,3 +154,38 @@ def test_a_write_that_fails_leaves_nothing(tmp_path):
     with pytest.raises(OSError, match="directory"):
         write_file(str(tmp_path / "a"), b"content")
     assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "{0..9999999999999999}.tar",
+        "{1..2000}{1..2000}",
+        "{a,b}" * 25,
+        "{1..10}" * 8,
+        "{a,{b,c}}" * 11,
+    ],
+)
+def test_patterns_for_too_many_files_are_refused_before_they_are_made(pattern):
+    with pytest.raises(InputError, match="stands for more than 1,000,000 files"):
+        find_files(pattern, (".tar",))
+
+
+def test_devices_and_pipes_are_not_read(tmp_path):
+    (tmp_path / "endless.jpg").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for name in ("endless.jpg", "pipe.jpg"):
+        with pytest.raises(OSError, match="not a file"):
+            read_file(str(tmp_path / name))
+
+
+def test_ranges_beyond_the_end_take_no_memory(tmp_path):
+    (tmp_path / "file").write_bytes(b"0123")
+    assert read_range(str(tmp_path / "file"), 2, 2**62) == b"23"
+    assert read_range(str(tmp_path / "file"), 9, 2**62) == b""
+
+
+def test_patterns_that_are_no_path_are_refused():
+    for pattern in ("a/*" * 20_000, "{" * 20_000):
+        with pytest.raises(InputError, match="characters are no path"):
+            find_files(pattern, (".tar",))

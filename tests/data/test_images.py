@@ -2,6 +2,7 @@
 
 import io
 import struct
+import subprocess
 import warnings
 import zlib
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from shards import encode, smooth
 
 from clip_jax.data import images
-from clip_jax.data.images import UNREADABLE, Resize, load_image, random_crop
+from clip_jax.data.images import FORMATS, UNREADABLE, Resize, load_image, random_crop
 from clip_jax.errors import InputError
 
 GOLDEN = dict(np.load(Path(__file__).parents[1] / "golden" / "pixels.npz"))
@@ -367,3 +368,50 @@ def test_pixels_at_the_model_size_pass_unchanged():
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     np.testing.assert_array_equal(crop(pixels, Resize(16)), pixels)
     np.testing.assert_array_equal(Resize(16)(load_image(pixels)), pixels)
+
+
+def test_formats_that_run_a_program_are_not_read(monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", None)  # Ghostscript, which Pillow calls for EPS
+    content = encode(smooth((40, 30)), "eps")
+    for read in (load_image, crop):
+        with pytest.raises(ValueError, match="not a picture, or of an unknown format"):
+            read(content)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_known_format_is_read(form):
+    assert load_image(encode(smooth((40, 30)), form.lower())).size == (40, 30)
+
+
+def animated_webp(width, height):
+    """A small file whose canvas is so large; the picture in it is not."""
+    options = {"save_all": True, "append_images": [smooth((40, 24), "L").convert("RGB")]}
+    content = bytearray(encode(smooth((40, 24)), "webp", **options))
+    place = content.index(b"VP8X") + 12
+    content[place : place + 6] = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(
+        3, "little"
+    )
+    return bytes(content)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("read", [load_image, crop])
+def test_small_files_of_large_pictures_are_refused_undecoded(read, monkeypatch):
+    content = animated_webp(7_000_000, 24)
+    monkeypatch.setattr(PIL.Image.Image, "load", None)
+    with pytest.raises(PIL.Image.DecompressionBombError, match="7000000 x 24 pixels in"):
+        read(content)
+
+
+def test_small_jpegs_of_large_pictures_are_refused_undecoded(monkeypatch):
+    content = bytearray(encode(smooth((40, 30)), "jpeg"))
+    frame = content.index(b"\xff\xc0")
+    content[frame + 5 : frame + 9] = struct.pack(">HH", 9000, 9000)
+    monkeypatch.setattr(images.simplejpeg, "decode_jpeg", None)
+    with pytest.raises(PIL.Image.DecompressionBombError, match="9000 x 9000 pixels in"):
+        crop(bytes(content))
+
+
+@pytest.mark.parametrize("form", ["jpeg", "png"])
+def test_large_blank_pictures_are_read(form):
+    assert crop(encode(PIL.Image.new("RGB", (5000, 4000)), form)).shape == (20, 20, 3)

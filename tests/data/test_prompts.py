@@ -9,7 +9,9 @@ from clip_jax.data.prompts import (
     OWN_PROMPTS,
     PromptFiles,
     benchmark_keys,
+    check_templates,
     class_prompts,
+    read_labels,
     replace_prompts,
 )
 from clip_jax.data.samples import LabelledImages
@@ -103,3 +105,46 @@ def test_prompts_of_classes():
 def test_names_of_clip_benchmark():
     assert benchmark_keys("wds_vtab-pets_test")[1:] == ["vtab-pets", "vtab/pets"]
     assert benchmark_keys("cars") == ["cars", "cars", "cars"]
+
+
+@pytest.mark.parametrize(
+    ("classnames", "templates"),
+    [
+        (["c" * 100_000], ["{c}" * 100_000]),  # ten billion characters
+        (["c"] * 100_000, ["{c}"] * 100_000),
+        (["c"], ["{c}" + "long" * 5000]),
+    ],
+)
+def test_prompts_that_would_fill_memory_are_refused(classnames, templates):
+    with pytest.raises(InputError, match="at most 10000000 of 10000 are taken"):
+        check_templates("set", classnames, templates)
+
+
+def test_a_template_itself_instead_of_a_file(pets):
+    assert replace_prompts(pets, PromptFiles(templates="a {c}, drawn")).templates == [
+        "a {c}, drawn"
+    ]
+
+
+def test_what_is_neither_a_file_nor_a_template(pets):
+    with pytest.raises(InputError, match="a photo: cannot be read"):
+        replace_prompts(pets, PromptFiles(templates="a photo"))
+
+
+def test_labels(tmp_path):
+    assert read_labels("cat, big dog") == ["cat", "big dog"]
+    assert read_labels(write(tmp_path / "labels.txt", "cat\nbig dog\n")) == ["cat", "big dog"]
+    assert read_labels(write(tmp_path / "labels.json", ["cat", "big dog"])) == ["cat", "big dog"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("cat", "needs at least two labels, such as cat,dog"),
+        ("cat,dog,", "one of them is empty"),
+        ("cat,dog,cat", "'cat' is there more than once"),
+    ],
+)
+def test_labels_that_cannot_be(labels, message):
+    with pytest.raises(InputError, match=f"--labels {labels}: {message}"):
+        read_labels(labels)

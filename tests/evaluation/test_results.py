@@ -65,3 +65,10 @@ def test_the_table_shows_every_metric_and_note(capsys, monkeypatch):
         ("pictures", "text_retrieval_recall@1", "0.5000"),
     ]:
         assert sum(data in line and metric in line and value in line for line in lines) == 1
+
+
+def test_names_are_no_markup(capsys):
+    print_results([replace(RESULT, dataset="a[/red]b", metrics={"[bold]x": 0.5})])
+    shown = capsys.readouterr().out
+    assert "a[/red]b" in shown
+    assert "[bold]x" in shown

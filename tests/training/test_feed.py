@@ -12,6 +12,10 @@ from clip_jax.data.workers import Batch
 from clip_jax.errors import InputError
 from clip_jax.parallel.mesh import MeshConfig, make_mesh
 from clip_jax.training.feed import BadCount, as_reasons, on_devices
+from clip_jax.training.lengths import LengthGroups
+
+WHOLE = LengthGroups((1,), (3,))
+"""One group of a device's single caption."""
 
 
 def batches(seconds=0.0, log=None):
@@ -32,7 +36,7 @@ def mesh():
 
 
 def test_batches_come_in_order_as_global_arrays(mesh):
-    with contextlib.closing(on_devices(batches(), mesh)) as feed:
+    with contextlib.closing(on_devices(batches(), mesh, WHOLE)) as feed:
         for number, (batch, bad, examples) in enumerate(itertools.islice(feed, 5)):
             assert set(batch) == {"images", "tokens"}
             assert len(batch["images"].sharding.device_set) == 8
@@ -43,7 +47,7 @@ def test_batches_come_in_order_as_global_arrays(mesh):
 
 def test_two_batches_are_made_ahead_and_no_more(mesh):
     log = []
-    with contextlib.closing(on_devices(batches(log=log), mesh)) as feed:
+    with contextlib.closing(on_devices(batches(log=log), mesh, WHOLE)) as feed:
         next(feed)
         time.sleep(0.2)
         assert log == [0, 1, 2]
@@ -53,7 +57,7 @@ def test_two_batches_are_made_ahead_and_no_more(mesh):
 
 
 def test_a_step_that_is_slower_than_the_input_never_waits(mesh):
-    with contextlib.closing(on_devices(batches(seconds=0.01), mesh)) as feed:
+    with contextlib.closing(on_devices(batches(seconds=0.01), mesh, WHOLE)) as feed:
         next(feed)
         waits = []
         for _ in range(10):
@@ -66,10 +70,10 @@ def test_a_step_that_is_slower_than_the_input_never_waits(mesh):
 
 def test_what_fails_while_reading_ahead_is_raised(mesh):
     def failing():
-        yield next(batches())
+        yield from itertools.islice(batches(), 2)
         raise InputError("no more")
 
-    with contextlib.closing(on_devices(failing(), mesh)) as feed:
+    with contextlib.closing(on_devices(failing(), mesh, WHOLE)) as feed:
         next(feed)
         with pytest.raises(InputError, match="no more"):
             next(feed)
@@ -77,7 +81,7 @@ def test_what_fails_while_reading_ahead_is_raised(mesh):
 
 def test_counts_go_on_from_those_of_a_checkpoint(mesh):
     count = BadCount(mesh, {"no_image": 5})
-    with contextlib.closing(on_devices(batches(), mesh)) as feed:
+    with contextlib.closing(on_devices(batches(), mesh, WHOLE)) as feed:
         for _, bad, examples in itertools.islice(feed, 5):
             count.add(bad, examples)
     counts = as_reasons(count.total)

@@ -99,6 +99,19 @@ def test_a_run_leaves_metrics_checkpoints_results_and_pictures(finished):
     assert list((workdir / "tensorboard").glob("events*"))
 
 
+def timeless(workdir):
+    """The lines of a run's metrics while it trained, but for how fast it was."""
+    lines = [line for line in read_metrics(workdir / "metrics.jsonl") if "task" not in line]
+    return [{k: v for k, v in line.items() if k != "samples_per_second"} for line in lines]
+
+
+def test_the_same_recipe_gives_the_same_bits_twice(finished, tmp_path):
+    undisturbed, model = finished
+    again = train(recipe(tmp_path))
+    assert timeless(tmp_path) == timeless(undisturbed)
+    jax.tree.map(np.testing.assert_array_equal, again.params, model.params)
+
+
 @pytest.mark.parametrize("step", [3, 4])
 def test_an_interrupted_run_continues_as_if_it_had_not_been(finished, tmp_path, monkeypatch, step):
     undisturbed, model = finished

@@ -72,3 +72,10 @@ def test_metrics_are_replaced_as_a_whole(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         MetricsWriter(tmp_path, 1)
     assert read_metrics(path) == [{"step": 1}, {"step": 2}]
+
+
+def test_damaged_lines_are_left_out(tmp_path):
+    whole = b'{"step": 1, "loss": 2.0}\n'
+    damaged = [b"\0\0\0", b"\xff\xfe", b"7", b"[]", b'{"loss": 1}', b'{"step": "2"}', b"[" * 10**5]
+    (tmp_path / "metrics.jsonl").write_bytes(whole + b"\n".join([*damaged, whole]))
+    assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [1, 1]

@@ -11,7 +11,8 @@ import pytest
 from clip_jax import CLIPConfig, Compute, ResNetConfig, TextConfig, ViTConfig
 from clip_jax.models.clip import CLIP
 from clip_jax.parallel.hlo import collectives
-from clip_jax.parallel.mesh import MeshConfig, make_mesh, put_batch
+from clip_jax.parallel.mesh import MeshConfig, batch_shards, make_mesh, put_batch
+from clip_jax.training.lengths import LengthGroups
 from clip_jax.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
 from clip_jax.training.state import abstract_state, init_state
 from clip_jax.training.step import make_train_step
@@ -43,12 +44,12 @@ def keep_gradient():
     )
 
 
-def gradient(config, mesh, **options):
+def gradient(config, mesh, pairs=None, **options):
     model, optimizer = CLIP(config), keep_gradient()
     step = make_train_step(model, optimizer, optax.constant_schedule(0.0), mesh, **options)
     with jax.default_matmul_precision("highest"):
         state, metrics = step(
-            init_state(model, optimizer, mesh, seed=0), put_batch(batch(0, config), mesh)
+            init_state(model, optimizer, mesh, seed=0), put_batch(pairs or batch(0, config), mesh)
         )
     return metrics["loss"], state.opt_state
 
@@ -85,6 +86,19 @@ def test_the_sigmoid_loss_too():
     options = {"objective": "sigmoid"}
     expected_loss, expected = gradient(config, one_device(), **options)
     loss, actual = gradient(config, make_mesh(MeshConfig(4, 1, 2)), micro_batch=4, **options)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-5)
+    check(actual, expected)
+
+
+@pytest.mark.parametrize(("shape", "micro_batch"), [((4, 1, 1), None), ((2, 2, 2), 4)])
+def test_captions_in_groups_by_length_too(shape, micro_batch):
+    mesh = make_mesh(MeshConfig(*shape), jax.devices()[: np.prod(shape)])
+    expected_loss, expected = gradient(VIT, one_device())
+    pairs = batch(0, VIT)
+    share = PAIRS // batch_shards(mesh)
+    groups = LengthGroups((share // 4, share // 4, share // 2), (5, 7, 8))
+    pairs |= groups.arrange(pairs["tokens"])
+    loss, actual = gradient(VIT, mesh, pairs, micro_batch=micro_batch)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-5)
     check(actual, expected)
 

@@ -43,7 +43,7 @@ def test_a_model_is_read_on_one_device(tmp_path, name):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_architectures_survive_json(name):
-    assert config_from_json(config_to_json(PRESETS[name])) == PRESETS[name]
+    assert config_from_json(config_to_json(PRESETS[name]), "run") == PRESETS[name]
 
 
 def test_what_is_no_workdir(tmp_path):
@@ -61,3 +61,27 @@ def test_an_unfinished_checkpoint_is_cleared_away(tmp_path):
     with contextlib.closing(Checkpoints(tmp_path, CheckpointConfig())) as checkpoints:
         assert not unfinished.exists()
         assert not checkpoints.steps()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda c: None,
+        lambda c: [],
+        lambda c: {},
+        lambda c: c | {"text": None},
+        lambda c: c | {"depth": 3},
+        lambda c: c | {"embed_dim": "512"},
+        lambda c: c | {"embed_dim": True},
+        lambda c: c | {"activation": "relu"},
+        lambda c: c | {"text": c["text"] | {"width": 64.0}},
+        lambda c: c | {"text": c["text"] | {"width": -64}},
+        lambda c: c | {"text": c["text"] | {"layers": 10**9}},
+        lambda c: c | {"preprocess": c["preprocess"] | {"mean": "abc"}},
+        lambda c: c | {"preprocess": c["preprocess"] | {"std": [0.5]}},
+    ],
+)
+def test_what_describes_no_model_is_refused(damage):
+    with pytest.raises(InputError, match=r"^runs/a: ") as caught:
+        config_from_json(damage(config_to_json(PRESETS["ViT-tiny"])), "runs/a")
+    assert "\n" not in str(caught.value)

@@ -30,7 +30,10 @@ class ArrayRecordPairs:
             raise InputError(f"{path}: not readable as ArrayRecord files ({error})") from None
         if len(self) == 0:
             raise InputError(f"{path}: no records in it")
-        names = sorted(unpack(self._records[0]))
+        try:
+            names = sorted(self._read(0))
+        except ValueError as error:
+            raise InputError(f"{path}: its first record cannot be read ({error})") from None
         if self._image not in names:
             raise InputError(
                 f"{path}: records have no {self._image!r} among {names[:8]}; see fields.image"
@@ -40,8 +43,7 @@ class ArrayRecordPairs:
         return len(self._records)
 
     def __getitem__(self, index: int) -> Pair:
-        features = unpack(self._records[index])
-        key = f"{self._name}:{index}"
+        features, key = self._read(index), f"{self._name}:{index}"
         if not features.get(self._image):
             raise ValueError(f"{key}: no picture in the record")
         captions = to_captions(features.get(self._caption, []))
@@ -49,7 +51,14 @@ class ArrayRecordPairs:
 
     def captions(self, index: int) -> tuple[str, ...]:
         """The captions of one record; its picture is read but not looked at."""
-        return to_captions(unpack(self._records[index]).get(self._caption, []))
+        return to_captions(self._read(index).get(self._caption, []))
+
+    def _read(self, index: int) -> dict[str, list[bytes]]:
+        """The features of a record. Raises ValueError for a damaged one."""
+        try:
+            return unpack(self._records[index])
+        except (RuntimeError, IndexError) as error:
+            raise ValueError(f"{self._name}:{index}: damaged ({error})") from None
 
 
 class ArrayRecordWriter:

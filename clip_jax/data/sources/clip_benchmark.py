@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clip_jax.data.arrays import read_npy
 from clip_jax.data.files import stamps
 from clip_jax.data.images import UNREADABLE, load_image
 from clip_jax.data.prompts import OWN_PROMPTS, PromptFiles, check_templates, read_lines
@@ -25,6 +26,8 @@ from clip_jax.errors import InputError
 TASKS = {"classification": "zeroshot", "multilabel": "zeroshot", "retrieval": "retrieval"}
 """What dataset_type.txt may say -> the task of eval.py for it."""
 KINDS = tuple(TASKS)
+MAX_DIGITS = 9
+"""Of a label, and of the number of shards."""
 
 
 class TarImages:
@@ -130,7 +133,7 @@ def _read_labels(index: TarIndex, classes: int) -> np.ndarray:
     labels = np.empty(len(index), np.int64)
     for i in range(len(index)):
         content = index.read(i, "cls").strip()
-        if not content.isdigit() or int(content) >= classes:
+        if not content.isdigit() or len(content) > MAX_DIGITS or int(content) >= classes:
             raise InputError(
                 f"{index.describe(i)}: label {content[:20]!r} is not a line number of "
                 f"classnames.txt (0 to {classes - 1})"
@@ -154,21 +157,26 @@ def _read_rows(index: TarIndex, classes: int) -> np.ndarray:
 
 
 def _read_array(index: TarIndex, sample: int) -> np.ndarray:
+    content = index.read(sample, "npy")
     try:
-        return np.load(io.BytesIO(index.read(sample, "npy")), allow_pickle=False)
-    except (ValueError, EOFError, OSError):
+        array = read_npy(io.BytesIO(content), len(content))
+    except ValueError:
         raise InputError(f"{index.describe(sample)}: the .npy file is damaged") from None
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{index.describe(sample)}: the .npy file holds no numbers")
+    return array
 
 
 def _open_split(root: Path, *targets: str, split: str = "test") -> TarIndex:
     folder = root / split
     count = " ".join(_read_lines(folder / "nshards.txt"))
-    if not count.isdecimal() or int(count) == 0:
+    if not count.isdecimal() or len(count) > MAX_DIGITS or int(count) == 0:
         raise InputError(f"{folder / 'nshards.txt'}: holds {count[:20]!r}, not a number of shards")
-    shards = [str(folder / f"{number}.tar") for number in range(int(count))]
-    missing = [shard for shard in shards if not Path(shard).is_file()]
-    if missing:
-        raise InputError(f"{missing[0]}: no such file")
+    shards = []
+    for number in range(int(count)):  # which may be any number: it is not relied on
+        shards.append(str(folder / f"{number}.tar"))
+        if not Path(shards[-1]).is_file():
+            raise InputError(f"{shards[-1]}: no such file")
     fields = {target: (target,) for target in targets}
     index = TarIndex(shards, {"image": IMAGE_EXTENSIONS, **fields}, strict=True)
     if len(index) == 0:

@@ -47,8 +47,8 @@ def _rows(table: str, fields: FieldNames, problems: Counter[str]) -> Iterator[st
     """Path of the picture, DIVIDER and caption of each row that has both."""
     wanted = (fields.image or "filepath", fields.caption or "title")
     with open_file(table) as file:
-        text = io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="")
-        rows = csv.reader(text, delimiter=fields.separator)
+        lines = io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="")
+        rows = csv.reader(lines, delimiter=fields.separator)
         try:
             header = next(rows, [])
             missing = [name for name in wanted if name not in header]
@@ -59,11 +59,11 @@ def _rows(table: str, fields: FieldNames, problems: Counter[str]) -> Iterator[st
                 )
             picture, caption = (header.index(name) for name in wanted)
             for row in rows:
-                cells = [cell.strip() for cell in row] + [""] * (len(header) - len(row))
-                if row and cells[picture] and cells[caption]:
-                    yield _resolve(table, cells[picture]) + DIVIDER + cells[caption]
+                path, text = (row[i].strip() if i < len(row) else "" for i in (picture, caption))
+                if path and text:
+                    yield _resolve(table, path) + DIVIDER + text
                 elif row:
-                    problems["no caption" if cells[picture] else "no image"] += 1
+                    problems["no caption" if path else "no image"] += 1
         except csv.Error as error:
             raise InputError(f"{table}: line {rows.line_num}: {error}") from None
 

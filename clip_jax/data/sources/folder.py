@@ -1,15 +1,30 @@
-"""Folders of picture files: with a .txt beside each, or sorted into one folder a class."""
+"""Folders of picture files: with a .txt beside each, one folder a class, or as they lie.
+
+Roboflow's export for CLIP is one folder a class, and in _tokenization.txt a caption for each.
+"""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from clip_jax.data.files import is_remote
-from clip_jax.data.samples import IMAGE_EXTENSIONS, Image, LabelledImages, Pair, to_captions
+from clip_jax.data.files import is_remote, read_file
+from clip_jax.data.prompts import read_lines
+from clip_jax.data.samples import (
+    IMAGE_EXTENSIONS,
+    Image,
+    LabelledImages,
+    Pair,
+    Templates,
+    to_captions,
+)
 from clip_jax.data.sources.fields import FieldNames
 from clip_jax.data.strings import Strings
 from clip_jax.errors import InputError
+
+TOKENIZATION = "_tokenization.txt"
+"""Roboflow's captions: one a line, in the order of the classes' folders by name."""
 
 
 class FolderImages:
@@ -22,7 +37,7 @@ class FolderImages:
         return len(self._paths)
 
     def __getitem__(self, index: int) -> Image:
-        return Path(self.path(index)).read_bytes()
+        return read_file(self.path(index))
 
     def path(self, index: int) -> str:
         """Where a picture is."""
@@ -61,25 +76,66 @@ class FolderPairs:
     def captions(self, index: int) -> tuple[str, ...]:
         """The captions of one picture."""
         if self._written:
-            return to_captions(Path(_text_of(self._images.path(index))).read_bytes())
+            return to_captions(read_file(_text_of(self._images.path(index))))
         return self._fields.fill(_class_name(self._paths[index]))
+
+    def digest(self) -> str:
+        """A hash of the pictures' paths under the folder."""
+        return self._paths.digest()
 
 
 def open_class_folders(root: str, fields: FieldNames) -> LabelledImages:
-    """A classification set: one folder a class, in the order of their names."""
+    """A classification set: one folder a class, in the order of their names.
+
+    Prompts are the captions of _tokenization.txt if there is one, else the templates.
+    """
     pictures, _ = _find(root)
     paths = [path for path in pictures if "/" in path]
     if not paths:
         raise InputError(f"{root}: no folders of pictures in it, one a class")
     folders = sorted({path.partition("/")[0] for path in paths})
     numbers = {folder: number for number, folder in enumerate(folders)}
+    classnames = [_class_name(folder) for folder in folders]
+    captions = Path(root, TOKENIZATION)
     return LabelledImages(
         name=Path(os.path.abspath(root)).name,
         images=FolderImages(root, Strings.of(paths)),
         labels=np.array([numbers[path.partition("/")[0]] for path in paths]),
-        classnames=[_class_name(folder) for folder in folders],
-        templates=list(fields.templates),
+        classnames=classnames,
+        templates=_read_captions(captions, classnames)
+        if captions.is_file()
+        else list(fields.templates),
     )
+
+
+def find_pictures(root: str) -> list[str]:
+    """Paths under a folder of all pictures in it and below it, sorted; at least one."""
+    pictures, _ = _find(root)
+    if not pictures:
+        raise InputError(f"{root}: no pictures ({', '.join(IMAGE_EXTENSIONS)}) in or below it")
+    return pictures
+
+
+def open_pictures(places: Sequence[str]) -> FolderImages:
+    """Single picture files, and all pictures in and below folders; each of them once."""
+    paths: list[str] = []
+    for place in places:
+        if os.path.isfile(place):
+            paths.append(place)
+        else:
+            paths += [os.path.join(place, path) for path in find_pictures(place)]
+    return FolderImages("", Strings.of(dict.fromkeys(paths)))
+
+
+def _read_captions(path: Path, classnames: list[str]) -> Templates:
+    """Roboflow's captions, by class."""
+    captions = read_lines(path)
+    if len(captions) != len(classnames):
+        raise InputError(
+            f"{path}: {len(captions)} lines for {len(classnames)} folders of pictures; one a "
+            "class is needed, in the order of the folders' names"
+        )
+    return {name: [caption] for name, caption in zip(classnames, captions, strict=True)}
 
 
 def _find(root: str) -> tuple[list[str], set[str]]:

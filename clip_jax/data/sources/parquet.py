@@ -5,6 +5,8 @@ large groups are better converted (python -m clip_jax.data convert).
 """
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -35,7 +37,7 @@ class ParquetPairs:
         for file in find_files(path, (".parquet",)):
             try:
                 about = _metadata(file)
-            except (OSError, ValueError):  # pyarrow's own errors are of these kinds
+            except (OSError, ValueError):
                 problems["unreadable file"] += 1
                 continue
             self._check_columns(file, about.schema.to_arrow_schema().names)
@@ -59,20 +61,19 @@ class ParquetPairs:
 
     def __getitem__(self, index: int) -> Pair:
         file, group, row = self._find(index)
-        table = _read_group(file, group, (self._image, self._caption))
-        image = table.column(self._image)[row].as_py()
+        values = _read_row(file, group, row, (self._image, self._caption))
+        image = values[self._image]
         if isinstance(image, dict):
             image = image.get("bytes")
         if not isinstance(image, bytes):
             raise ValueError(f"{file}: no picture in row {row} of group {group}")
-        captions = to_captions(table.column(self._caption)[row].as_py())
+        captions = to_captions(values[self._caption])
         return Pair(f"{file}:{group}:{row}", image, captions)
 
     def captions(self, index: int) -> tuple[str, ...]:
         """The captions of one row, without its picture."""
         file, group, row = self._find(index)
-        table = _read_group(file, group, (self._caption,))
-        return to_captions(table.column(self._caption)[row].as_py())
+        return to_captions(_read_row(file, group, row, (self._caption,))[self._caption])
 
     def _find(self, index: int) -> tuple[str, int, int]:
         """File, row group and row in it."""
@@ -83,22 +84,40 @@ class ParquetPairs:
 
 def _pyarrow() -> Any:
     try:
-        from pyarrow import parquet
+        import pyarrow.parquet
     except ImportError:
         raise InputError("parquet: needs another package; pip install pyarrow") from None
-    return parquet
+    return pyarrow
+
+
+@contextmanager
+def _as_value_errors(path: str) -> Iterator[None]:
+    """Raise as ValueError what pyarrow raises, which may be an error of any kind."""
+    try:
+        yield
+    except _pyarrow().ArrowException as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 @lru_cache(maxsize=4096)
 def _metadata(path: str) -> Any:
     """What a file says of itself: columns and row groups."""
-    parquet = _pyarrow()
-    with open_file(path) as file:
+    parquet = _pyarrow().parquet
+    with open_file(path) as file, _as_value_errors(path):
         return parquet.read_metadata(file)
+
+
+def _read_row(file: str, group: int, row: int, columns: tuple[str, ...]) -> dict[str, Any]:
+    """The values of one row. Raises OSError or ValueError for a damaged file."""
+    with _as_value_errors(file):
+        table = _read_group(file, group, columns)
+        if row >= table.num_rows:
+            raise ValueError(f"{file}: group {group} has fewer rows than the file says")
+        return {column: table.column(column)[row].as_py() for column in columns}
 
 
 @lru_cache(maxsize=GROUPS)
 def _read_group(path: str, group: int, columns: tuple[str, ...]) -> Any:
-    parquet = _pyarrow()
+    parquet = _pyarrow().parquet
     with open_file(path) as file, parquet.ParquetFile(file, metadata=_metadata(path)) as whole:
         return whole.read_row_group(group, columns=list(columns), use_threads=False)

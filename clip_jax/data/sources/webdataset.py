@@ -52,6 +52,10 @@ class WebDatasetPairs:
         """The captions alone, without reading the image."""
         return self._parse(index, self._index.read(index, "caption"))
 
+    def digest(self) -> str:
+        """A hash of the samples' names, and of where they lie in their shards."""
+        return self._index.digest()
+
     def _parse(self, index: int, content: bytes) -> tuple[str, ...]:
         if self._index.extension(index, "caption") == "txt":
             return to_captions(content)

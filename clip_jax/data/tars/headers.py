@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 BLOCK = 512
 SEARCHED = 2**20
-"""Bytes that are searched at once for the next header after a damaged one."""
+"""Bytes that are searched at once, at most, for the next header after a damaged one."""
 
 FILES = (b"0", b"\0", b"7")
 NO_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")
@@ -97,8 +97,9 @@ class TarWalk:
 
     def _find_header(self, position: int) -> int | None:
         """Where the next valid header lies; None if there is none."""
+        size = 16 * BLOCK  # and then more: a tar may have damage in every other block
         while position < self._length:
-            area = self._read(position, SEARCHED)
+            area = self._read(position, size)
             place = area.find(b"ustar")
             while place >= 0:
                 start = place - 257
@@ -107,7 +108,8 @@ class TarWalk:
                     if len(block) == BLOCK and parse_header(block) is not None:
                         return position + start
                 place = area.find(b"ustar", place + 1)
-            position += SEARCHED
+            position += size
+            size = min(2 * size, SEARCHED)
         return None
 
 
@@ -133,15 +135,16 @@ def parse_header(block: bytes) -> Header | None:
 def parse_pax(content: bytes) -> dict[bytes, bytes]:
     """The "length key=value" lines of a pax header; what is no such line ends them."""
     fields: dict[bytes, bytes] = {}
-    while content:
-        digits, space, _ = content[:20].partition(b" ")
-        length = _decimal(digits, 0)
-        line = content[len(digits) + 1 : length - 1]
+    start = 0
+    while start < len(content):
+        digits, space, _ = content[start : start + 20].partition(b" ")
+        stop = start + _decimal(digits, 0)
+        line = content[start + len(digits) + 1 : stop - 1]
         key, equals, value = line.partition(b"=")
-        if not space or not equals or not 0 < length <= len(content):
+        if not space or not equals or not start < stop <= len(content):
             break
         fields[key] = value
-        content = content[length:]
+        start = stop
     return fields
 
 

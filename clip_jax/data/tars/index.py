@@ -3,6 +3,7 @@
 The index is made from the shards' headers once, in parallel; no conversion, no extraction.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -83,6 +84,11 @@ class TarIndex:
     def describe(self, index: int) -> str:
         """Where a sample is, for messages: "shards/0001.tar:000123"."""
         return f"{self._shard(index)}:{self._keys[index]}"
+
+    def digest(self) -> str:
+        """A hash of the samples' names, and of where their fields lie."""
+        shards = self._ends.tobytes() + self._keys.digest().encode()
+        return hashlib.sha256(shards + np.ascontiguousarray(self._places).tobytes()).hexdigest()
 
     def _shard(self, index: int) -> str:
         return self.shards[int(np.searchsorted(self._ends, index, side="right"))]

@@ -8,20 +8,20 @@ import hashlib
 import io
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from clip_jax.data.arrays import read_npz
 from clip_jax.data.files import folder_of, is_remote, name_of, read_file, stamps, write_file
 from clip_jax.data.strings import Strings
 from clip_jax.data.tars.shard import PLACE, UNREADABLE, Fields, Shard
+from clip_jax.typed import is_of_type
 
 NAME = ".clip_jax_index.npz"
 VERSION = 1
-DAMAGES = (OSError, EOFError, ValueError, TypeError, LookupError, zipfile.BadZipFile, zlib.error)
+DAMAGES = (OSError, ValueError, TypeError, LookupError, RecursionError)
 """What reading a damaged index raises."""
 
 
@@ -111,17 +111,31 @@ def _pack(shards: Mapping[str, tuple[str, Shard]], fields: str) -> bytes:
 def _read(path: str, fields: str) -> dict[str, tuple[str, Shard]]:
     """Name -> stamp and samples; nothing if the file is missing, damaged or of another kind."""
     try:
-        with np.load(io.BytesIO(read_file(path)), allow_pickle=False) as arrays:
-            header = json.loads(arrays["header"].tobytes())
-            places, keys = arrays["places"], Strings(arrays["keys"], arrays["ends"])
-        if header["version"] != VERSION or header["fields"] != fields or places.dtype != PLACE:
+        arrays = read_npz(io.BytesIO(read_file(path)), ("header", "places", "keys", "ends"))
+        header = json.loads(arrays["header"].tobytes())
+        places, keys = arrays["places"], Strings(arrays["keys"], arrays["ends"])
+        if header["version"] != VERSION or header["fields"] != fields:
             return {}
+        _check_places(places, [len(extensions) for extensions in json.loads(fields).values()])
         shards, start = {}, 0
         for about in header["shards"]:
-            stop = start + about["samples"]
-            part = Shard(keys.part(start, stop), places[start:stop], about["problems"])
+            samples, problems = about["samples"], about["problems"]
+            if not is_of_type(problems, dict[str, int]) or type(samples) is not int or samples < 0:
+                return {}
+            stop = start + samples
+            part = Shard(keys.part(start, stop), places[start:stop], problems)
             shards[about["name"]] = about["stamp"], part
             start = stop
         return shards if start == len(places) == len(keys) else {}
     except DAMAGES:
         return {}
+
+
+def _check_places(places: np.ndarray, extensions: list[int]) -> None:
+    """Raise ValueError unless these are places of fields with so many extensions each."""
+    if places.dtype != PLACE or places.shape[1:] != (len(extensions),):
+        raise ValueError("not places of these fields")
+    if (places["offset"] < 0).any() or (places["size"] < 0).any():
+        raise ValueError("a place before the start of its shard")
+    if (places["extension"] >= extensions).any():
+        raise ValueError("an extension that its field does not have")

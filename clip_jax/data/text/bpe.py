@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import json
 import re
+import reprlib
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from ftfy.fixes import uncurl_quotes
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE
 
-from clip_jax.data.text.tokenizers import clean, pad_ids
+from clip_jax.data.text.tokenizers import as_list, clean, pad_ids
 from clip_jax.errors import InputError
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -33,6 +34,9 @@ OPENAI_DIGEST = "f61f2adf497e6f5357c347aeb4646fabe82f341e946de5bdec5d2858e41bef4
 
 VOCABULARY_FORMS = "tokenizer.json, vocab.json with merges.txt, or bpe_simple_vocab_16e6.txt.gz"
 """What a directory may hold, in the words of an error."""
+
+MAX_BYTES = 64 << 20
+"""Of a file of a vocabulary, unpacked: 20 times as many as OpenAI's has."""
 
 CACHED_WORDS, CACHED_LENGTH = 2**16, 32
 """How many words' ids are kept, and the characters of the longest."""
@@ -122,9 +126,11 @@ def _number_pieces(merges: Sequence[tuple[str, str]]) -> dict[str, int]:
     for number, (left, right) in enumerate(merges, 1):
         unknown = [piece for piece in (left, right) if piece not in ids]
         if unknown:
-            raise InputError(f"merge {number} joins {unknown[0]!r}, which no merge before it makes")
+            piece = reprlib.repr(unknown[0])
+            raise InputError(f"merge {number} joins {piece}, which no merge before it makes")
         if left + right in ids:
-            raise InputError(f"merge {number} makes {left + right!r}, which is there already")
+            piece = reprlib.repr(left + right)
+            raise InputError(f"merge {number} makes {piece}, which is there already")
         ids[left + right] = len(ids)
     return ids
 
@@ -157,7 +163,7 @@ class BPETokenizer:
 
         Raises ValueError, naming the text, if one is too long; truncate=True cuts it.
         """
-        texts = [texts] if isinstance(texts, str) else list(texts)
+        texts = as_list(texts, self.context_length, truncate)
         ids = [self._encode(text) for text in texts]
         return pad_ids(texts, ids, self.vocab_size, self.context_length, truncate)
 
@@ -273,8 +279,11 @@ def _build(path: Path, merges: Sequence[tuple[str, str]], context_length: int) -
 
 def _read(path: Path) -> str:
     try:
-        content = path.read_bytes()
-        return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise InputError(f"{path}: too large for a vocabulary ({MAX_BYTES >> 20} MiB)")
+        return content.decode("utf-8")
     except UnicodeDecodeError:
         raise InputError(f"{path}: not text in UTF-8") from None
     except (OSError, EOFError, zlib.error) as error:
@@ -306,7 +315,9 @@ def _parse_merges(path: Path, merges: Sequence[str | Sequence[str]]) -> list[tup
 def _read_object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(_read(path))
-    except (json.JSONDecodeError, RecursionError):
+    except InputError:
+        raise
+    except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a JSON object, as vocab.json and tokenizer.json are")
@@ -330,7 +341,8 @@ def _check_ids(path: Path, ids: dict[str, int], expected: dict[str, int]) -> Non
     for piece in [*expected, *ids]:
         if ids.get(piece) != expected.get(piece):
             raise InputError(
-                f"{path}: {piece!r} has the id {ids.get(piece)}, in OpenAI's order of these merges "
+                f"{path}: {reprlib.repr(piece)} has the id {reprlib.repr(ids.get(piece))}, in "
+                "OpenAI's order of these merges "
                 f"{expected.get(piece)}; the file is of another kind or has tokens added"
             )
 

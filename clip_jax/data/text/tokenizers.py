@@ -20,6 +20,13 @@ SENTENCEPIECE = "tokenizer.model"
 """What the file of a SentencePiece vocabulary is called in a directory."""
 
 
+CHARACTERS = 64
+"""For each token of the context, of a text that may be truncated; the rest is not looked at.
+
+To clean a text may take time by the square of its length, and captions may be of any length.
+"""
+
+
 class Tokenizer(Protocol):
     """Turns texts into rows of ids: start, tokens, end, then zeros."""
 
@@ -41,7 +48,19 @@ def clean(text: str) -> str:
     Lone surrogates, which JSON can hold and UTF-8 cannot, become question marks.
     """
     text = text.encode("utf-8", errors="replace").decode("utf-8")
-    return re.sub(r"\s+", " ", html.unescape(html.unescape(text))).strip()
+    return re.sub(r"\s+", " ", _unescape(_unescape(text))).strip()
+
+
+def _unescape(text: str) -> str:
+    """html.unescape, which cannot take numbers of thousands of digits: "&#00...065;"."""
+    text = re.sub(r"&#0+(?=[0-9])", "&#", text)
+    return html.unescape(re.sub(r"&#[0-9]{8,};?", "\ufffd", text))  # none is a character
+
+
+def as_list(texts: str | Sequence[str], context_length: int, truncate: bool) -> list[str]:
+    """One or more texts, as much of them as a tokenizer is to look at."""
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    return [text[: CHARACTERS * context_length] for text in texts] if truncate else texts
 
 
 def pad_ids(
@@ -71,7 +90,7 @@ class SentencePieceTokenizer:
         self.vocab_size = self._processor.get_piece_size() + 2
 
     def __call__(self, texts: str | Sequence[str], truncate: bool = False) -> np.ndarray:
-        texts = [texts] if isinstance(texts, str) else list(texts)
+        texts = as_list(texts, self.context_length, truncate)
         ids = self._processor.encode([clean(text) for text in texts])
         return pad_ids(texts, ids, self.vocab_size, self.context_length, truncate)
 

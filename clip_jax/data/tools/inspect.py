@@ -3,15 +3,11 @@
 It looks at some pairs, evenly spread, as training would meet them; nothing is changed.
 """
 
-import textwrap
-import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
-import PIL.Image
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -19,23 +15,11 @@ from rich.table import Table
 from clip_jax.data.bad import BadSample, decoding, read_pair
 from clip_jax.data.images import load_image
 from clip_jax.data.samples import PairSource
+from clip_jax.data.sheet import Example, to_square
 
 SHEET = 30
 """Pairs on a contact sheet."""
-COLUMNS = 6
-THUMBNAIL = 200
-"""Side of a picture on it, in pixels."""
 QUANTILES = {"least": 0, "5%": 5, "median": 50, "95%": 95, "most": 100}
-
-
-@dataclass(frozen=True)
-class Example:
-    """A pair for the contact sheet."""
-
-    picture: PIL.Image.Image | None
-    """None of a bad pair."""
-    text: str
-    """The first caption; of a bad pair the reason."""
 
 
 @dataclass
@@ -98,15 +82,7 @@ def _look_at(
         findings.kilobytes.append(len(pair.image) / 1000)
     findings.captions.append(len(pair.captions))
     findings.lengths += [measure(caption) for caption in pair.captions]
-    return Example(_to_square(picture), pair.captions[0])
-
-
-def _to_square(picture: PIL.Image.Image) -> PIL.Image.Image:
-    """A picture in the middle of a white square, smaller if need be."""
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    square = PIL.Image.new("RGB", (THUMBNAIL, THUMBNAIL), "white")
-    square.paste(picture, ((THUMBNAIL - picture.width) // 2, (THUMBNAIL - picture.height) // 2))
-    return square
+    return Example(to_square(picture), pair.captions[0])
 
 
 def print_findings(findings: Findings, unit: str, longest: int | None, console: Console) -> None:
@@ -136,23 +112,3 @@ def print_findings(findings: Findings, unit: str, longest: int | None, console: 
     if longest is not None and findings.lengths:
         share = np.mean(np.array(findings.lengths) > longest)
         console.print(f"captions over {longest} {unit}, which will be cut: {share:.2%}")
-
-
-def draw_sheet(findings: Findings, path: Path) -> None:
-    """Write a PNG of pictures over their first caption; bad ones say what they lack."""
-    from matplotlib.figure import Figure
-
-    rows = -(-len(findings.examples) // COLUMNS)
-    figure = Figure(figsize=(2.1 * COLUMNS, 2.75 * rows), layout="constrained")
-    for axes in figure.subplots(rows, COLUMNS, squeeze=False).flat:
-        axes.set_axis_off()
-    for axes, example in zip(figure.axes, findings.examples, strict=False):
-        if example.picture is not None:
-            axes.imshow(example.picture)
-        lines = textwrap.wrap(example.text, 28, max_lines=3, placeholder=" ...")
-        label = axes.text(0.5, -0.03, "\n".join(lines), transform=axes.transAxes, size=8)
-        colour = "black" if example.picture is not None else "firebrick"
-        label.set(ha="center", va="top", parse_math=False, color=colour)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure.savefig(path, dpi=110)

@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from clip_jax.data.samples import LabelledImages
@@ -90,7 +91,7 @@ def read_mapping(spec: str) -> dict[str, str]:
         return {}
     try:
         mapping = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file}: not JSON ({error})") from None
     if not isinstance(mapping, dict) or not all(isinstance(v, str) for v in mapping.values()):
         raise InputError(f"{file}: not an object of texts")
@@ -104,7 +105,7 @@ def print_shifts(results: Sequence[Result]) -> None:
     for result in results:
         values = [f"{result.metrics[name]:.4f}" if name in result.metrics else "" for name in names]
         same, classes = (int(result.notes[name]) for name in ("same_classes", "classes"))
-        table.add_row(result.model, result.dataset, *values, f"{same} of {classes}")
+        table.add_row(escape(result.model), escape(result.dataset), *values, f"{same} of {classes}")
     Console().print(table)
 
 

@@ -115,7 +115,7 @@ def read_baseline(path: Path) -> list[Shift]:
         ]
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, csv.Error) as error:
         raise InputError(
             f"{path}: not a table of model, dataset, reference and shifted ({error})"
         ) from None

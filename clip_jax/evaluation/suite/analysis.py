@@ -59,6 +59,13 @@ class Analysis:
         total = sum(b.images for b in self.bins)
         return sum(b.images * abs(b.confidence - b.accuracy) for b in self.bins) / total
 
+    @property
+    def fits(self) -> bool:
+        """Whether the parts fit each other, which those from a file may not."""
+        classes = range(len(self.classnames))
+        pairs = all(len(e) == 3 and e[0] in classes and e[1] in classes for e in self.confusion)
+        return pairs and sum(b.images for b in self.bins) > 0
+
     @classmethod
     def from_json(cls, values: dict) -> "Analysis":
         """Back from dataclasses.asdict."""

@@ -10,7 +10,7 @@ from html import escape
 from clip_jax.evaluation.suite.analysis import Analysis, Evaluation, Mistake
 from clip_jax.evaluation.suite.charts import bar_chart, confusion_table, reliability_diagram
 from clip_jax.evaluation.suite.datacomp import averages, main_metric
-from clip_jax.evaluation.suite.style import STYLE
+from clip_jax.evaluation.suite.style import html_page
 
 
 def render_report(models: Mapping[str, Sequence[Evaluation]]) -> str:
@@ -27,12 +27,7 @@ def render_report(models: Mapping[str, Sequence[Evaluation]]) -> str:
         f"<h2>At a glance</h2>{_legend(names)}{_bars(sets, names)}",
         *(_data_set(name, own) for name, own in sets.items()),
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Zero-shot evaluation</title><style>{STYLE}</style></head>\n"
-        f"<body>{''.join(body)}</body></html>\n"
-    )
+    return html_page("Zero-shot evaluation", "".join(body))
 
 
 def _overview(sets: Mapping[str, Mapping[str, Evaluation]], names: Sequence[str]) -> str:
@@ -87,7 +82,7 @@ def _model_section(name: str, evaluation: Evaluation) -> str:
 
 def _analysis(analysis: Analysis) -> str:
     figures = "".join(map(_figure, analysis.mistakes))
-    mistakes = f'<h3>Most confident mistakes</h3><div class="mistakes">{figures}</div>'
+    mistakes = f'<h3>Most confident mistakes</h3><div class="pictures">{figures}</div>'
     return (
         '<div class="columns"><div class="wide"><h4>Labels (rows) and what they were told as</h4>'
         f"{confusion_table(analysis)}</div>"
@@ -100,7 +95,7 @@ def _analysis(analysis: Analysis) -> str:
 def _figure(mistake: Mistake) -> str:
     return (
         f'<figure><img alt="image {mistake.number}" '
-        f'src="data:image/jpeg;base64,{mistake.picture}">'
+        f'src="data:image/jpeg;base64,{escape(mistake.picture)}">'
         f"<figcaption><b>{escape(mistake.predicted)}</b> {mistake.confidence:.0%}<br>"
         f'<span class="soft">is {escape(mistake.label)} (image {mistake.number})</span>'
         "</figcaption></figure>"

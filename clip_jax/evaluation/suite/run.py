@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from clip_jax.data.sources.clip_benchmark import dataset_type
@@ -29,6 +30,7 @@ from clip_jax.evaluation.results import Result, write_file, write_result
 from clip_jax.evaluation.run import classify, retrieve
 from clip_jax.evaluation.suite.analysis import Analysis, Evaluation, analyse
 from clip_jax.evaluation.suite.datacomp import (
+    MAIN,
     averages,
     main_metric,
     own_metrics,
@@ -37,6 +39,7 @@ from clip_jax.evaluation.suite.datacomp import (
 from clip_jax.evaluation.suite.report import render_report
 from clip_jax.model import Model
 from clip_jax.parallel.processes import gather, same_errors
+from clip_jax.typed import is_of_type
 
 FORMAT = 1
 """Of what is kept; another number makes all of it be evaluated again."""
@@ -198,14 +201,18 @@ def data_identity(root: Path) -> str:
 def read_kept(path: Path, key: dict[str, Any]) -> Evaluation | None:
     """The evaluation on disk, if it is whole and of this model and data."""
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
         if values["key"] != key:
             return None
         shown = values["analysis"]
         analysis = None if shown is None else Analysis.from_json(shown)
-        return Evaluation(Result(**values["result"]), values["images"], analysis)
-    except (OSError, ValueError, KeyError, TypeError):
+        kept = Evaluation(Result(**values["result"]), values["images"], analysis)
+        json.dumps(values, ensure_ascii=False).encode()  # lone surrogates cannot be shown
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+    if not is_of_type(kept, Evaluation) or kept.result.task not in MAIN:
+        return None
+    return kept if kept.analysis is None or kept.analysis.fits else None
 
 
 def write_datacomp(results: list[Result], folder: Path) -> None:
@@ -217,7 +224,7 @@ def write_datacomp(results: list[Result], folder: Path) -> None:
 
 def print_summary(done: dict[str, list[Evaluation]]) -> None:
     """A table with a row a set and a column a model: the metric that counts."""
-    table = Table("data", "metric", *done)
+    table = Table("data", "metric", *map(escape, done))
     rows: dict[tuple[str, str], dict[str, float | None]] = {}
     for model, evaluations in done.items():
         for evaluation in evaluations:
@@ -225,7 +232,9 @@ def print_summary(done: dict[str, list[Evaluation]]) -> None:
             rows.setdefault((evaluation.result.dataset, metric), {})[model] = value
     for about, values in rows.items():
         cells = (values.get(model) for model in done)
-        table.add_row(*about, *("" if cell is None else f"{cell:.4f}" for cell in cells))
+        table.add_row(
+            *map(escape, about), *("" if cell is None else f"{cell:.4f}" for cell in cells)
+        )
     Console().print(table)
 
 

@@ -1,4 +1,6 @@
-"""The style sheet of the report, for light and dark screens."""
+"""The frame and the style sheet of pages that need nothing else, for light and dark screens."""
+
+from html import escape
 
 STYLE = """
 :root {
@@ -71,7 +73,7 @@ table.confusion th {
 table.confusion th[scope=col] { vertical-align: bottom; text-align: left; }
 table.confusion th[scope=col] span { writing-mode: vertical-rl; transform: rotate(180deg); }
 
-.mistakes {
+.pictures {
   display: grid; grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)); gap: 14px;
 }
 figure { margin: 0; font-size: 12px; line-height: 1.35; }
@@ -80,3 +82,13 @@ figure img {
   border: 1px solid var(--line); border-radius: 6px; display: block; margin-bottom: 4px;
 }
 """
+
+
+def html_page(title: str, body: str) -> str:
+    """A whole page; the body is HTML, the title plain text."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
+        f"<body>{body}</body></html>\n"
+    )

@@ -1,6 +1,7 @@
 """ArrayRecord files: pairs as they were written, and other writers' records."""
 
 import pickle
+import random
 
 import pytest
 
@@ -98,3 +99,28 @@ def test_unfit_files_are_refused(tmp_path):
     with pytest.raises(InputError) as caught:
         ArrayRecordPairs(str(bad), FieldNames())
     assert "\n" not in str(caught.value)
+
+
+def test_damaged_records_are_left_to_the_pipeline(tmp_path):
+    path = tmp_path / "a.array_record"
+    pictures = [random.Random(n).randbytes(3000) for n in range(3)]  # which no one can compress
+    write(path, [(picture, ("a caption",)) for picture in pictures])
+    content = bytearray(path.read_bytes())
+    content[content.index(pictures[1][1000:1100])] ^= 1
+    path.write_bytes(content)
+    pairs = ArrayRecordPairs(str(path), FieldNames())
+    assert pairs[2].image == pictures[2]
+    for read in (pairs.__getitem__, pairs.captions):
+        with pytest.raises(ValueError, match=r"a\.array_record:1: damaged"):
+            read(1)
+
+
+def test_a_file_whose_first_record_is_damaged_is_refused(tmp_path):
+    path = tmp_path / "a.array_record"
+    picture = random.Random(0).randbytes(3000)
+    write(path, [(picture, ("a caption",))])
+    content = bytearray(path.read_bytes())
+    content[content.index(picture[1000:1100])] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="its first record cannot be read"):
+        ArrayRecordPairs(str(path), FieldNames())

@@ -8,7 +8,13 @@ from shards import encode, number_of, solid
 
 from clip_jax.data.images import load_image
 from clip_jax.data.sources.fields import FieldNames
-from clip_jax.data.sources.folder import FolderPairs, open_class_folders
+from clip_jax.data.sources.folder import (
+    FolderPairs,
+    find_pictures,
+    open_class_folders,
+    open_pictures,
+)
+from clip_jax.data.sources.spec import open_labelled
 from clip_jax.errors import InputError
 
 
@@ -106,3 +112,40 @@ def test_what_is_no_such_folder_is_refused(tmp_path):
         FolderPairs(str(tmp_path / "flat"), FieldNames())
     with pytest.raises(InputError, match="no folders of pictures"):
         open_class_folders(str(tmp_path / "flat"), FieldNames())
+
+
+def test_pictures_that_are_devices_are_unreadable(tmp_path):
+    put(tmp_path, "cat/a.jpg")
+    (tmp_path / "cat" / "b.jpg").symlink_to("/dev/zero")
+    pairs = FolderPairs(str(tmp_path), FieldNames())
+    with pytest.raises(OSError, match="not a file"):
+        pairs[1]
+
+
+def test_roboflow_s_captions_are_the_prompts(tmp_path):
+    put(tmp_path, "test/dog/a.jpg", "test/Cat/b.jpg", "test/hot_dog/c.jpg")
+    captions = tmp_path / "test" / "_tokenization.txt"
+    captions.write_text("a cat\nthe dog {c}\n a sausage\n")
+    data = open_labelled(f"folder:{tmp_path}", 32)
+    assert data.classnames == ["Cat", "dog", "hot dog"]
+    assert data.templates == {"Cat": ["a cat"], "dog": ["the dog {c}"], "hot dog": ["a sausage"]}
+    captions.write_text("a cat\nthe dog\n")
+    with pytest.raises(InputError, match=r"_tokenization.txt: 2 lines for 3 folders of pictures"):
+        open_labelled(f"folder:{tmp_path}", 32)
+
+
+def test_pictures_as_they_lie(tmp_path):
+    put(tmp_path, "a/1.jpg", "a/b/2.PNG", "c.webp", "notes.txt", "odd.tiff")
+    found = open_pictures([f"{tmp_path}/odd.tiff", f"{tmp_path}/a", str(tmp_path)])
+    names = [os.path.relpath(found.path(i), tmp_path) for i in range(len(found))]
+    assert names == ["odd.tiff", "a/1.jpg", "a/b/2.PNG", "c.webp"]
+    assert number_of(pixels(found[2])) == 1
+    assert find_pictures(str(tmp_path)) == ["a/1.jpg", "a/b/2.PNG", "c.webp"]
+
+
+def test_a_place_without_pictures(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty: no pictures \(jpg, jpeg, png, webp\)"):
+        open_pictures([f"{tmp_path}/empty"])
+    with pytest.raises(InputError, match="none: no such directory"):
+        open_pictures([f"{tmp_path}/none"])

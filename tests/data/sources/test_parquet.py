@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from clip_jax.data.sources import parquet as parquet_pairs
 from clip_jax.data.sources.fields import FieldNames
 from clip_jax.data.sources.parquet import ParquetPairs, _read_group
 from clip_jax.errors import InputError
@@ -120,3 +121,22 @@ def test_without_pyarrow_one_line_says_so(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(InputError, match="pip install pyarrow"):
         ParquetPairs(path, FieldNames())
+
+
+def test_what_pyarrow_raises_makes_a_bad_sample(tmp_path, monkeypatch):
+    pairs = ParquetPairs(write(tmp_path / "a.parquet", **rows(0, 3)), FieldNames())
+    with monkeypatch.context() as patch:
+        patch.setattr(parquet_pairs, "_read_group", lambda *group: pyarrow.table(rows(0, 2)))
+        with pytest.raises(ValueError, match="group 0 has fewer rows than the file says"):
+            pairs[2]
+    for error in (pyarrow.lib.ArrowNotImplementedError, pyarrow.lib.ArrowKeyError):
+        monkeypatch.setattr(parquet_pairs, "_read_group", raising(error("no such codec")))
+        with pytest.raises(ValueError, match=r"a\.parquet: .*no such codec"):
+            pairs[0]
+
+
+def raising(error):
+    def function(*arguments):
+        raise error
+
+    return function

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shards import tar_bytes
 
-from clip_jax.data.tars.headers import TarWalk
+from clip_jax.data.tars.headers import TarWalk, parse_pax
 
 
 def walk(content):
@@ -171,3 +171,35 @@ def test_any_damage_is_survived(changes):
             header[148:156] = b" " * 8
             content[start + 148 : start + 156] = b"%06o\0 " % sum(header)
     assert_sound(bytes(content))
+
+
+class Counted(bytes):
+    """Bytes that count how many are copied out of them."""
+
+    copied = 0
+
+    def __getitem__(self, key):
+        part = super().__getitem__(key)
+        Counted.copied += len(part)
+        return Counted(part)
+
+
+def test_pax_headers_are_read_in_one_go():
+    content = Counted(b"5 a=\n" * 20_000)
+    assert parse_pax(content) == {b"a": b""}
+    assert Counted.copied < 10 * len(content)  # and not what is left after each field
+
+
+def test_damage_in_every_other_block_is_not_searched_a_mebibyte_each_time():
+    member = tar_bytes([("a.txt", b"")])[:512]
+    content, read = (member + b"x" * 512) * 1000, 0
+
+    def count(offset, size):
+        nonlocal read
+        read += len(content[offset : offset + size])
+        return content[offset : offset + size]
+
+    tar = TarWalk(count, len(content))
+    assert len(list(tar)) == 1000
+    assert tar.damaged
+    assert read < 20 * len(content)

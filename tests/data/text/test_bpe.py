@@ -433,3 +433,39 @@ def test_missing_vocabularies_are_refused(tmp_path, saved):
         BPETokenizer.load(saved)
     with pytest.raises(InputError, match=r"merges\.txt: No such file"):
         BPETokenizer.load(saved / "vocab.json")
+
+
+def test_files_that_unpack_to_too_much_are_refused(tmp_path):
+    path = tmp_path / "bpe_simple_vocab.txt.gz"
+    path.write_bytes(gzip.compress(bytes(65 << 20)))
+    with pytest.raises(InputError, match="too large for a vocabulary"):
+        BPETokenizer.load(path)
+
+
+def test_numbers_that_are_too_long_are_no_json(tmp_path, saved):
+    path = tmp_path / "vocab.json"
+    path.write_text(f'{{"a": {"9" * 5000}}}')
+    (tmp_path / "merges.txt").write_text("a b\n")
+    with pytest.raises(InputError, match="not a JSON object"):
+        BPETokenizer.load(path)
+
+
+def test_messages_are_short_whatever_the_pieces(tmp_path):
+    path = tmp_path / "merges.txt"
+    for content in (f"{'a' * 9000} b\n", f"a b\na b\n{'ab' * 5000} c"):
+        path.write_text(content)
+        with pytest.raises(InputError) as caught:
+            BPETokenizer.load(path)
+        assert len(str(caught.value)) < 300
+
+
+def test_long_captions_are_cut_before_they_are_cleaned(tokenizer, monkeypatch):
+    cleaned = []
+    monkeypatch.setattr(ftfy, "fix_text", lambda text: cleaned.append(len(text)) or text)
+    short = BPETokenizer(MERGES, 16)
+    text = "&amp;amp; " + "a cat " * 100_000  # with nested escapes, ftfy would take hours
+    ids = short(text, truncate=True)
+    assert cleaned == [1024]
+    np.testing.assert_array_equal(ids, short(text[:1024], truncate=True))
+    with pytest.raises(ValueError, match="longer than the context"):
+        short("a cat " * 1000)

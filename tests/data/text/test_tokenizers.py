@@ -1,5 +1,6 @@
 """The layout of token rows, against SentencePiece's own decoding, and vocabularies in files."""
 
+import html
 import io
 
 import numpy as np
@@ -219,3 +220,21 @@ def test_missing_vocabularies_are_refused(tmp_path):
     for path in (tmp_path / "none.model", tmp_path):
         with pytest.raises(InputError, match=f"{path}: "):
             SentencePieceTokenizer.load(path, LENGTH)
+
+
+@given(st.text("&#x;amp0123456789a", max_size=60))
+def test_escapes_are_undone_as_html_does(text):
+    assert clean(text) == " ".join(html.unescape(html.unescape(text)).split())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"a &#{'9' * 5000}; b", "a \ufffd b"),
+        (f"&amp;#{'9' * 5000}b", "\ufffdb"),
+        (f"&#{'0' * 5000}65;", "A"),
+        (f"&#x{'f' * 5000};", "\ufffd"),
+    ],
+)
+def test_escapes_of_thousands_of_digits_are_undone_too(text, expected):
+    assert clean(text) == expected

@@ -10,8 +10,9 @@ from shards import encode, smooth, solid, write_pairs
 
 from clip_jax.data.__main__ import run
 from clip_jax.data.samples import Pair
+from clip_jax.data.sheet import COLUMNS, draw_sheet
 from clip_jax.data.text.tokenizers import train_sentencepiece
-from clip_jax.data.tools.inspect import COLUMNS, draw_sheet, inspect_pairs, print_findings
+from clip_jax.data.tools.inspect import inspect_pairs, print_findings
 from clip_jax.errors import InputError
 
 PAIRS = [
@@ -83,7 +84,7 @@ def test_the_sheet_shows_pictures(tmp_path):
     found = inspect_pairs(Given(), 100, words)
     texts = [example.text for example in found.examples]
     assert texts[:4] == ["one two three", "one", "no_caption: 2", "broken_image: 3"]
-    draw_sheet(found, tmp_path / "sheet.png")
+    draw_sheet(found.examples, tmp_path / "sheet.png")
     with PIL.Image.open(tmp_path / "sheet.png") as sheet:
         pixels = np.asarray(sheet.convert("RGB")).astype(int)
     left, top = pixels.shape[1] // COLUMNS, pixels.shape[0] // 2

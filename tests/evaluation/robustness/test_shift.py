@@ -148,3 +148,17 @@ def test_the_plot_is_a_picture(tmp_path, others):
     draw_shifts(shifts, others, tmp_path / "new" / "plot.png")
     with PIL.Image.open(tmp_path / "new" / "plot.png") as picture:
         assert picture.size[0] > 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", f"model,dataset,reference,shifted\n{'m' * 200_000},d,0.5,0.5\n"),
+        ("a.json", "[" * 100_000),
+        ("a.json", f'[{{"model": "m", "dataset": "d", "reference": {"9" * 400}, "shifted": 1}}]'),
+    ],
+)
+def test_files_that_would_break_a_reader_are_no_baseline(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match="not a table of model, dataset, reference and shifted"):
+        read_baseline(tmp_path / name)

@@ -173,3 +173,29 @@ def test_a_broken_set_does_not_stop_the_others(model, sets, tmp_path):
     lines = (tmp_path / "out" / "runs-tiny" / "eval_results.jsonl").read_text().splitlines()
     assert [json.loads(line)["key"] for line in lines] == ["pairs", "vtab/pets"]
     assert "wds_vtab-pets_test" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda kept: kept["result"].update(task="other"),
+        lambda kept: kept["result"].update(metrics={"acc1": "<b>1</b>"}),
+        lambda kept: kept["result"].update(metrics=[1]),
+        lambda kept: kept.update(images="<script>"),
+        lambda kept: kept["analysis"].update(confusion=[["a", 0, 1]]),
+        lambda kept: kept["analysis"].update(bins=[]),
+        lambda kept: kept["analysis"].update(confusion=[[0, 5, 1]]),
+        lambda kept: kept["analysis"].update(confusion=[[0, 1]]),
+        lambda kept: kept["result"].update(dataset="\ud800"),
+    ],
+)
+def test_what_is_kept_in_another_form_is_evaluated_again(model, sets, tmp_path, evaluated, damage):
+    shutil.rmtree(sets / "deep")
+    shutil.rmtree(sets / "pairs")
+    run(model, sets, tmp_path)
+    (path,) = (tmp_path / "runs-tiny" / "kept").iterdir()
+    kept = json.loads(path.read_text())
+    damage(kept)
+    path.write_text(json.dumps(kept))
+    run(model, sets, tmp_path)
+    assert len(evaluated) == 2

@@ -1,0 +1,1 @@
+"""One's own pictures: labels for them, which wording of prompts tells them best, and search."""
