@@ -4,8 +4,8 @@
 
 Times so many steps on one batch with a save begun at the first, until it is written, against as
 many without, in turns (A B B A), and takes the fastest of each. What the save adds, over the time
-of the steps between two saves, is the share; a save that nothing else goes on beside bounds it from
-above. The disk is the one of --folder.
+of the steps between two saves, is the share. Beside it stands what it would be if the run waited for
+each save. The disk is the one of --folder.
 """
 
 import argparse
@@ -80,7 +80,7 @@ def measure(config: TrainConfig, folder: Path, steps: int, turns: int) -> dict[s
         "seconds that a save adds": with_save - without,
         "share of the time": (with_save - without) / between,
         "seconds of a save alone": statistics.median(alone),
-        "share of the time at most": statistics.median(alone) / between,
+        "share of the time if the run waited": statistics.median(alone) / between,
     }
 
 

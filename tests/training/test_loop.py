@@ -212,16 +212,23 @@ def spoil(monkeypatch, steps):
     monkeypatch.setattr(loop, "build_step", build)
 
 
-def test_updates_that_are_not_finite_are_skipped_and_not_saved(tmp_path, monkeypatch):
-    """Of four in a row the run stops, and what was saved before stays the newest."""
+def with_vocabulary_of(finished):
+    """A new run's data, with a vocabulary that need not be trained."""
+    vocabulary = finished[0] / "tokenizer" / "tokenizer.model"
+    return dataclasses.replace(RECIPE.data, tokenizer=str(vocabulary))
+
+
+def test_updates_that_are_not_finite_are_skipped_and_not_saved(finished, tmp_path, monkeypatch):
+    """Of too many in a row the run stops, and what was saved before stays the newest."""
+    data, keep_all = with_vocabulary_of(finished), CheckpointConfig(every=2, keep=9)
     spoil(monkeypatch, {3, 4})
-    train(recipe(tmp_path / "few", checkpoint=CheckpointConfig(every=2, keep=9), max_skipped=4))
+    train(recipe(tmp_path / "few", data=data, checkpoint=keep_all, max_skipped=4))
     lines = read_metrics(tmp_path / "few" / "metrics.jsonl")
     assert [line["skipped_updates"] for line in lines] == [0, 0, 1, 2, 2, 2]
     assert sorted(path.name for path in (tmp_path / "few/checkpoints").iterdir()) == ["2", "6"]
     spoil(monkeypatch, {3, 4, 5, 6})
     with pytest.raises(InputError, match=r"the last 2 updates were skipped.*--optimizer.clip-norm"):
-        train(recipe(tmp_path / "many", max_skipped=2))
+        train(recipe(tmp_path / "many", data=data, max_skipped=2))
     assert [path.name for path in (tmp_path / "many/checkpoints").iterdir()] == ["2"]
 
 
@@ -240,7 +247,7 @@ def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(finished
 def test_a_run_that_lost_all_checkpoints_says_so(finished, tmp_path, monkeypatch, capsys):
     workdir = shutil.copytree(finished[0], tmp_path / "work")
     shutil.rmtree(workdir / "checkpoints")
-    train_interrupted(monkeypatch, recipe(workdir), 1)
+    train_interrupted(monkeypatch, recipe(workdir, data=with_vocabulary_of(finished)), 1)
     told = capsys.readouterr().err
     assert f"{workdir}: has no checkpoint; the run starts from the beginning\n" in told
     assert re.search(r"^stopped after step 1, saved in \d+\.\d s$", told, re.M)
