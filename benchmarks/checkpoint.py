@@ -4,8 +4,8 @@
 
 Times so many steps on one batch with a save begun at the first, until it is written, against as
 many without, in turns (A B B A), and takes the fastest of each. What the save adds, over the time
-of the steps between two saves, is the share. Beside it stands what it would be if the run waited for
-each save. The disk is the one of --folder.
+of the steps between two saves, is the share. Beside it stands what it would be if the run waited
+for each save. The disk is the one of --folder.
 """
 
 import argparse
