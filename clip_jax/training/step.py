@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -40,6 +41,7 @@ def make_train_step(
 ) -> Step:
     """A jitted (state, batch) -> (state, metrics) on the mesh; the old state is given up.
 
+    A step whose loss or gradient is not finite changes nothing but the step's number and `health`.
     batch: {"images": uint8 [N, size, size, 3], "tokens": int32 [N, T]}, N the global batch, sharded
     over the data axes; or "tokens" in groups and their "order", as LengthGroups.arrange makes them.
     Lengths may differ from call to call, new ones being compiled once.
@@ -99,13 +101,21 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         # After the update: clamped in the forward pass, the temperature would lose its gradient.
         params["logit_scale"] = jnp.clip(params["logit_scale"], 0, MAX_LOG_SCALE)
+        gradient_norm = optax.global_norm(gradient)
+        health = state.health.after(loss, gradient_norm)
         metrics = {
             "loss": loss,
             "logit_scale": jnp.exp(state.params["logit_scale"]),
-            "learning_rate": schedule(state.step),
-            "gradient_norm": optax.global_norm(gradient),
+            "learning_rate": schedule(state.step - state.health.skipped),
+            "gradient_norm": gradient_norm,
+            "loss_spikes": health.spikes,
+            "skipped_updates": health.skipped,
+            "skipped_in_a_row": health.skipped_in_a_row,
         }
-        return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
+        updated = TrainState(state.step + 1, params, batch_stats, opt_state, health)
+        skipped = state.replace(step=state.step + 1, health=health)
+        finite = health.skipped_in_a_row == 0
+        return jax.tree.map(partial(jnp.where, finite), updated, skipped), metrics
 
     return jax.jit(
         train_step,
