@@ -53,7 +53,7 @@ from clip_jax.training.state import TrainState, abstract_state, init_state, stat
 from clip_jax.training.stopping import stop_on_signal
 from clip_jax.weights.workdir import TOKENIZER, config_to_json
 
-VOCABULARY_CAPTIONS = 1_000_000
+VOCABULARY_CAPTIONS = 100_000
 """Captions read at most to train a vocabulary."""
 
 LENGTH_CAPTIONS = 1000
