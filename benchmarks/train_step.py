@@ -4,8 +4,9 @@
 
 PATH is the Python of an environment with open_clip and torch. The two run alternately (A B B A),
 each in its own process; that both compute the same loss on the same weights is checked first.
-Patch dropout is off: the two would draw different patches. Prints samples per second of each and
-their ratio, and writes them to --output as JSON.
+Patch dropout is off: the two would draw different patches. Captions are in groups by length here,
+as in the trainer; with --text-groups 1 both sides do the same work. Prints samples per second of
+each and their ratio, and writes them to --output as JSON.
 """
 
 import argparse
@@ -30,17 +31,19 @@ def main() -> None:
     parser.add_argument("recipe", nargs="?")
     parser.add_argument("--peer-python", default=sys.executable)
     parser.add_argument("--seconds", type=float, default=20, help="of each of the four turns")
+    parser.add_argument("--text-groups", type=int, default=3)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--turn", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.turn is not None:
-        print(json.dumps(time_ours(arguments.turn, arguments.seconds)))
+        print(json.dumps(time_ours(arguments.turn, arguments.seconds, arguments.text_groups)))
         return
     config = load_recipe(arguments.recipe, TrainConfig)
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder)
         write_inputs(config, files)
-        ours = [sys.executable, __file__, "--turn", folder]
+        groups = ["--text-groups", str(arguments.text_groups)]
+        ours = [sys.executable, __file__, "--turn", folder, *groups]
         peer = [arguments.peer_python, str(PEER), folder]
         seconds = ["--seconds", str(arguments.seconds)]
         turns = [peer, ours, ours, peer]  # the peer first: it makes the weights
@@ -72,7 +75,7 @@ def write_inputs(config: TrainConfig, files: Path) -> None:
     )
 
 
-def time_ours(files: Path, seconds: float) -> dict[str, float]:
+def time_ours(files: Path, seconds: float, text_groups: int) -> dict[str, float]:
     """This project's step: loss on the peer's weights, then samples per second."""
     import time
 
@@ -80,7 +83,8 @@ def time_ours(files: Path, seconds: float) -> dict[str, float]:
 
     from clip_jax import Compute
     from clip_jax.models.clip import CLIP
-    from clip_jax.parallel.mesh import MeshConfig, make_mesh, put_batch
+    from clip_jax.parallel.mesh import MeshConfig, batch_shards, make_mesh, put_batch
+    from clip_jax.training.lengths import plan_groups
     from clip_jax.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
     from clip_jax.training.state import state_from
     from clip_jax.training.step import make_train_step
@@ -93,9 +97,12 @@ def time_ours(files: Path, seconds: float) -> dict[str, float]:
     state = state_from(weights.read(), model, optimizer, mesh)
     step = make_train_step(model, optimizer, schedule, mesh)
     arrays = np.load(files / "batches.npz")
+    tokens, share = arrays["tokens"], arrays["tokens"].shape[1] // batch_shards(mesh)
+    lengths = tokens.argmax(axis=-1).ravel() + 1
+    groups = plan_groups(lengths, tokens.shape[-1], share, text_groups)
     batches = [
-        {"images": images, "tokens": tokens}
-        for images, tokens in zip(arrays["images"], arrays["tokens"], strict=True)
+        {"images": images, **(groups.arrange(texts) or {"tokens": texts})}
+        for images, texts in zip(arrays["images"], tokens, strict=True)
     ]
     state, metrics = step(state, put_batch(batches[0], mesh))
     loss = float(metrics["loss"])
@@ -104,7 +111,7 @@ def time_ours(files: Path, seconds: float) -> dict[str, float]:
         state, metrics = step(state, put_batch(batches[count % len(batches)], mesh))
         jax.block_until_ready(metrics)
         count += 1
-    return {"loss": loss, "samples_per_second": count * len(batches[0]["tokens"]) / elapsed}
+    return {"loss": loss, "samples_per_second": count * len(batches[0]["images"]) / elapsed}
 
 
 def report(results: list[dict[str, float]], recipe: str, output: Path | None) -> None:

@@ -9,7 +9,9 @@ of both, how far they are apart, and the seconds from a loaded model to the metr
 compilation included; no classifier is taken from disk. Of a classification set also: how far the
 logits are apart; the ties, pairs of images that a class ranks in another order there than here,
 and the largest distance of their logits; and how far this project's metrics of the peer's logits
-are from the peer's own.
+are from the peer's own. The peer leaves the order of equal logits open: of a multilabel set also in
+how many pairs of images, of which one has a class and one has not, the class has equal logits, and
+which metrics the two orders of all such pairs give.
 
 --templates: prompts for all sets, JSON. --spread: a set by whose images and classes the weights are
 made to tell inputs apart; without it a random model ranks by rounding.
@@ -118,12 +120,32 @@ def compare_scores(ours: np.ndarray, scores: np.ndarray, labels: np.ndarray, pee
         swapped = (gaps > 0) & (here[:, None] <= here)
         ties += int(swapped.sum())
         widest = max(widest, float(gaps[swapped].max(initial=0)))
-    return {
+    found = {
         "largest_difference_of_logits": float(np.abs(ours - scores).max()),
         "ties": ties,
         "widest_tie": widest,
         "metrics_of_the_same_logits": max(abs(again[name] - peer[name]) for name in again),
     }
+    return found | (equal_logits(scores, labels) if labels.ndim == 2 else {})
+
+
+def equal_logits(scores: np.ndarray, labels: np.ndarray) -> dict:
+    """Pairs of images with and without a class that have equal logits, and what their order does.
+
+    Both [images, classes], labels bool.
+    """
+    from clip_jax.evaluation.zeroshot import multilabel_metrics
+
+    pairs = 0
+    for logits, has in zip(scores.T, labels.T, strict=True):
+        pairs += int((logits[has][:, None] == logits[~has]).sum())
+    orders = {"with_the_class_first": np.argsort(~labels, axis=0, kind="stable")}
+    orders["with_the_class_last"] = orders["with_the_class_first"][::-1]
+    taken = {
+        name: multilabel_metrics(*(np.take_along_axis(x, order, axis=0) for x in (scores, labels)))
+        for name, order in orders.items()
+    }
+    return {"pairs_of_equal_logits": pairs, "metrics_by_order_of_equal_logits": taken}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Every test runs on 8 simulated CPU devices; tests that need fewer take the first ones.
 
-What is compiled is kept until the session ends, for other tests, workers and scripts to use.
+What is compiled is kept until the session ends, for other tests, workers and scripts to use; the
+tests compute little and compile much, so the compiler optimises little.
 """
 
 import os
@@ -9,6 +10,9 @@ import tempfile
 
 import jax
 import pytest
+
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)

@@ -6,6 +6,7 @@ only: prompts as they stand); or CLIP_benchmark's, an object with either of thes
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ class PromptFiles:
             return None
         if "{c}" in self.templates:
             return [self.templates]
-        if not Path(self.templates).is_file():
+        if not os.path.isfile(self.templates):
             raise InputError(
                 f"{self.templates}: cannot be read (no such file), and is no prompt either, which "
                 "has {c} for the class name"
@@ -111,7 +112,7 @@ def read_lines(path: Path) -> list[str]:
 
 def read_labels(labels: str) -> list[str]:
     """Two or more different labels: of a text "cat,dog", or of a file of one a line or JSON."""
-    if Path(labels).is_file():
+    if os.path.isfile(labels):
         names = PromptFiles(labels).read_classnames(labels) or []
     else:
         names = [name.strip() for name in labels.split(",")]

@@ -4,6 +4,7 @@ A thread needs Python's lock for about a twentieth of its work, so threads are e
 dozen cores. What is in a batch is the pipeline's business.
 """
 
+import logging
 import math
 import mmap
 import multiprocessing
@@ -13,6 +14,7 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import connection
 from typing import Any, Protocol
@@ -20,6 +22,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from clip_jax.data.bad import BadSample
+from clip_jax.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 16
 """Rows that a thread fills at a time."""
@@ -29,6 +34,9 @@ THREADS_ALONE = 16
 
 THREADS_EACH = 8
 """Threads of each process, by default, where there are more cores."""
+
+MAX_ATTEMPTS = 3
+"""How often a batch is begun whose processes are killed."""
 
 
 @dataclass(frozen=True)
@@ -85,31 +93,48 @@ class Processes:
     """Processes with some threads each, which fill batches in memory that they share. Linux only.
 
     They know this memory by a file descriptor of this process: unlike /dev/shm, which containers
-    often make small, it is bounded by nothing but the machine's memory.
+    often make small, it is bounded by nothing but the machine's memory. If one of them is killed,
+    all are replaced, and what they were at work on is begun again.
     """
 
     def __init__(self, filler: Filler, workers: int, threads: int):
         self.capacity = workers * threads
-        self._filler, self._threads = filler, threads
+        self._filler, self._workers, self._threads = filler, workers, threads
         self._bytes = sum(array.nbytes for array in _arrays(filler.place()))
         self._memory: dict[int, mmap.mmap] = {}
         self._free: list[int] = []
+        self._start()
+
+    def _start(self) -> None:
+        """Start the processes. They end when the lifeline is cut, by us or by our death."""
+        self._alive, self._lifeline = multiprocessing.Pipe(duplex=False)
         self._pool = ProcessPoolExecutor(
-            workers,
+            self._workers,
             multiprocessing.get_context("spawn"),  # a process that uses JAX cannot be forked
             initializer=_start_worker,
-            initargs=(filler, threads, os.getpid(), self._bytes),
+            initargs=(self._alive, self._filler, self._threads, os.getpid(), self._bytes),
         )
 
     def begin(self, number: int) -> Callable[[], Batch]:
-        """Start on batch number `number`; what is returned waits for it."""
+        """Start on batch number `number`; what is returned waits for it.
+
+        That raises InputError if processes are killed at it again and again.
+        """
         memory = self._free.pop() if self._free else self._allocate()
+        attempt = self._attempt(memory, number)
+        return lambda: self._take(memory, number, attempt)
+
+    def _attempt(self, memory: int, number: int) -> "_Attempt":
         step = CHUNK * self._threads
-        pieces = [
-            self._pool.submit(_work, memory, number, start, min(start + step, self._filler.rows))
-            for start in range(0, self._filler.rows, step)
-        ]
-        return lambda: self._take(memory, pieces)
+        pieces: list[Future[list[BadSample]]] = []
+        try:
+            for start in range(0, self._filler.rows, step):
+                stop = min(start + step, self._filler.rows)
+                pieces.append(self._pool.submit(_work, memory, number, start, stop))
+        except BrokenProcessPool as error:  # the others are not complete either
+            pieces = [Future()]
+            pieces[0].set_exception(error)
+        return self._pool, pieces
 
     def _allocate(self) -> int:
         memory = os.memfd_create("batch")
@@ -117,19 +142,46 @@ class Processes:
         self._memory[memory] = mmap.mmap(memory, self._bytes)
         return memory
 
-    def _take(self, memory: int, pieces: list[Future[list[BadSample]]]) -> Batch:
+    def _take(self, memory: int, number: int, attempt: "_Attempt") -> Batch:
         """A copy, for the memory is used again."""
-        examples = collect(pieces)
+        examples = self._finish(memory, number, attempt)
         batch = self._filler.place(self._memory[memory][:])
         self._free.append(memory)
         return Batch(*_arrays(batch), examples)
 
-    def close(self) -> None:
-        """End the processes, without what has not been started."""
+    def _finish(self, memory: int, number: int, attempt: "_Attempt") -> list[BadSample]:
+        """Wait until the batch is filled; its bad samples."""
+        for _ in range(MAX_ATTEMPTS):
+            pool, pieces = attempt
+            try:
+                return collect(pieces)
+            except BrokenProcessPool:
+                if pool is self._pool:
+                    logger.warning("a process that prepares pairs was killed; starting new ones")
+                    self._dismiss()
+                    self._start()
+                attempt = self._attempt(memory, number)
+        raise InputError(
+            f"processes that prepare pairs were killed {MAX_ATTEMPTS} times at one batch, perhaps "
+            "for want of memory; set --data.workers lower"
+        )
+
+    def _dismiss(self) -> None:
+        """End the processes, whatever they are at."""
+        self._lifeline.close()
         self._pool.shutdown(cancel_futures=True)
+        self._alive.close()
+
+    def close(self) -> None:
+        """End the processes, without what has not been finished."""
+        self._dismiss()
         for memory, shared in self._memory.items():
             shared.close()
             os.close(memory)
+
+
+_Attempt = tuple[ProcessPoolExecutor, list[Future[list[BadSample]]]]
+"""The processes that work on a batch, and its pieces."""
 
 
 def make_workers(filler: Filler, workers: int | None, threads: int | None) -> Threads | Processes:
@@ -195,22 +247,20 @@ class _Worker:
 _worker: _Worker
 
 
-def _start_worker(*worker: Any) -> None:
+def _start_worker(alive: connection.Connection, *worker: Any) -> None:
     """Called once in each worker process."""
     global _worker
     for number in (signal.SIGINT, signal.SIGTERM):  # the parent stops between two steps, then us
         signal.signal(number, signal.SIG_IGN)
     warnings.simplefilter("ignore")  # what they are about is counted
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with, args=(alive,), daemon=True).start()
     _worker = _Worker(*worker)
 
 
-def _end_with_parent() -> None:
-    """Leave no process behind if the parent is killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
+def _end_with(alive: connection.Connection) -> None:
+    """Leave no process behind once the parent has closed its end, or was killed."""
+    connection.wait([alive])
+    os._exit(1)
 
 
 def _work(memory: int, number: int, start: int, stop: int) -> list[BadSample]:

@@ -23,8 +23,6 @@ from jax.sharding import PartitionSpec as P
 
 from clip_jax.errors import InputError
 
-HEARTBEAT_SECONDS = 100
-"""After so long without a sign of life from one process, JAX ends the others."""
 PARTING_SECONDS = 5
 """How long a process that fails waits for the others to fail too, before it leaves them."""
 
@@ -44,6 +42,8 @@ class ProcessesConfig:
     """Number of this process, from 0."""
     timeout: int = 300
     """Seconds to wait for the others at the start."""
+    heartbeat: int = 100
+    """Seconds without a sign of life from one process after which the others end."""
 
 
 def start_processes(config: ProcessesConfig) -> None:
@@ -52,14 +52,16 @@ def start_processes(config: ProcessesConfig) -> None:
     Raises InputError if the settings are partial or contradict each other, or if the others have
     not come within `timeout` seconds.
     """
-    if config.timeout < 1:
-        raise InputError(f"processes.timeout must be at least 1, got {config.timeout}")
+    for name in ("timeout", "heartbeat"):
+        if getattr(config, name) < 1:
+            raise InputError(f"processes.{name} must be at least 1, got {getattr(config, name)}")
     named = (config.coordinator, config.count, config.index) != (None, None, None)
     how = _plain_hosts(config) if named else _cluster()
     if how is None:
         return
     place = f"at {config.coordinator}" if config.coordinator else "as the cluster says"
     _report(f"waiting for the other processes {place}, for at most {config.timeout} s")
+    how["heartbeat_timeout_seconds"] = config.heartbeat
     _meet(how, place, config.timeout)
     processes, devices = jax.process_count(), jax.device_count()
     if devices != processes * jax.local_device_count():
@@ -208,7 +210,6 @@ def _meet(how: dict[str, Any], place: str, timeout: int) -> None:
             jax.distributed.initialize(
                 **how,
                 initialization_timeout=2 * timeout + 60,
-                heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
             )
         except Exception as error:
             problems.append(error)

@@ -51,6 +51,8 @@ class CheckpointConfig:
     """Steps between checkpoints; the last step is always saved."""
     keep: int = 2
     """Newest checkpoints kept."""
+    keep_every: int | None = None
+    """Steps of which every multiple's checkpoint is kept for good, besides the newest."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,9 @@ class TrainConfig:
     """Precision, kernels and memory."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     """When the run is saved."""
+    max_skipped: int = 10
+    """Updates in a row with a loss or gradient that is not finite after which the run stops; each
+    of them is skipped."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """What is evaluated after the last step."""
     log_every: int = 10
@@ -122,6 +127,7 @@ OPERATIONAL = (
     "compute.unroll",
     "compute.remat",
     "checkpoint.",
+    "max_skipped",
     "evaluation.",
     "log_every",
     "data.train",
@@ -140,11 +146,14 @@ def check_train_config(config: TrainConfig) -> None:
         raise InputError(str(error)) from None
     check_objective(config)
     check_micro_batch(config)
+    every_nth = config.checkpoint.keep_every
     positive = {
         "steps": config.steps,
         "micro_batch": 1 if config.micro_batch is None else config.micro_batch,
         "checkpoint.every": config.checkpoint.every,
         "checkpoint.keep": config.checkpoint.keep,
+        "checkpoint.keep_every": 1 if every_nth is None else every_nth,
+        "max_skipped": config.max_skipped,
         "text_groups": config.text_groups,
         "log_every": config.log_every,
         "data.threads": 1 if config.data.threads is None else config.data.threads,
@@ -168,6 +177,8 @@ def check_train_config(config: TrainConfig) -> None:
         raise InputError('data.augment.templates is empty; "{c}" is the caption alone')
     if config.data.workers is not None and config.data.workers < 0:
         raise InputError(f"data.workers must not be negative, got {config.data.workers}")
+    if optimizer.clip_norm is not None and not 0 < optimizer.clip_norm < math.inf:
+        raise InputError(f"optimizer.clip_norm must be positive, got {optimizer.clip_norm}")
     if optimizer.warmup_steps < 0 or not 0 <= config.seed < 2**31:
         raise InputError("optimizer.warmup_steps and seed must not be negative, nor seed over 2^31")
     if config.batch_size < 2:

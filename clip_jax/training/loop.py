@@ -6,11 +6,12 @@ import functools
 import hashlib
 import json
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -44,6 +45,7 @@ from clip_jax.training.config import OPERATIONAL, TrainConfig, check_train_confi
 from clip_jax.training.curve import draw_curve
 from clip_jax.training.feed import BadCount, as_reasons, on_devices
 from clip_jax.training.lengths import LengthGroups, plan_groups
+from clip_jax.training.lock import alone_in
 from clip_jax.training.metrics import StepLogger, write_results
 from clip_jax.training.optimizer import check_rates, make_optimizer
 from clip_jax.training.record import record_start
@@ -51,7 +53,7 @@ from clip_jax.training.state import TrainState, abstract_state, init_state, stat
 from clip_jax.training.stopping import stop_on_signal
 from clip_jax.weights.workdir import TOKENIZER, config_to_json
 
-VOCABULARY_CAPTIONS = 1_000_000
+VOCABULARY_CAPTIONS = 100_000
 """Captions read at most to train a vocabulary."""
 
 LENGTH_CAPTIONS = 1000
@@ -94,17 +96,15 @@ def train(config: TrainConfig) -> Model:
     if source.problems and jax.process_index() == 0:
         print(describe_problems(source.problems))
     workdir = make_workdir(config.workdir)
-    with contextlib.closing(Checkpoints(workdir, config.checkpoint)) as checkpoints:
-        start, bad = checkpoints.latest() or 0, {}
-        if start:
-            saved = checkpoints.read_run(start)
-            with same_errors():
-                check_same_recipe(saved, config, source)
-                run = open_run(config, mesh, workdir, source)
-            state = checkpoints.restore(start, run.abstract())
-            bad = saved.get("bad_samples", {})
+    with (
+        alone_in(workdir),
+        contextlib.closing(Checkpoints(workdir, config.checkpoint)) as checkpoints,
+    ):
+        bad: dict[str, int] = {}
+        if checkpoints.steps():
+            run, start, state, bad = resume(config, mesh, workdir, source, checkpoints)
         else:
-            run, state = begin(config, mesh, workdir, source)
+            start, (run, state) = 0, begin(config, mesh, workdir, source)
         record_start(workdir, config, mesh, source, start)
         if start < config.steps:
             state = run.loop(start, state, checkpoints, bad)
@@ -194,7 +194,10 @@ class Run:
     def loop(
         self, start: int, state: TrainState, checkpoints: Checkpoints, bad_before: dict[str, int]
     ) -> TrainState:
-        """Updates `start` + 1 to the last, saved at intervals and at the end."""
+        """Updates `start` + 1 to the last, saved at intervals and at the end.
+
+        While updates are skipped the state is not saved: it would take the place of good ones.
+        """
         config = self.config
         train_step = build_step(config, self.module, self.optimizer, self.mesh)
         bad = BadCount(self.mesh, bad_before)
@@ -209,10 +212,12 @@ class Run:
                 bad.add(bad_here, examples)
                 logger.push(step, metrics)
                 stop = stopping(step)
-                if stop or step % config.checkpoint.every == 0 or step == config.steps:
+                due = step % config.checkpoint.every == 0 and not metrics["skipped_in_a_row"]
+                if stop or due or step == config.steps:
                     checkpoints.save(step, state, self.describe(bad))
                 if stop:
-                    raise KeyboardInterrupt
+                    finish_early(step, checkpoints)
+            checkpoints.finish()
         return state
 
 
@@ -289,6 +294,25 @@ def find_differences(there: dict[str, Any], here: dict[str, Any], but_for: tuple
     return "; ".join(differences[:3]) + more
 
 
+def finish_early(step: int, checkpoints: Checkpoints) -> NoReturn:
+    """Wait until the checkpoint is written, say how long that took, and end the run."""
+    seconds = checkpoints.finish()
+    if jax.process_index() == 0:
+        print(f"stopped after step {step}, saved in {seconds:.1f} s", file=sys.stderr)
+    raise KeyboardInterrupt
+
+
+def resume(
+    config: TrainConfig, mesh: Mesh, workdir: Path, source: PairSource, checkpoints: Checkpoints
+) -> tuple[Run, int, TrainState, dict[str, int]]:
+    """The run that the workdir holds, its step and state, and the bad samples it has met."""
+    with same_errors():
+        run = open_run(config, mesh, workdir, source)
+    check = functools.partial(check_same_recipe, config=config, source=source)
+    step, state, saved = checkpoints.restore(run.abstract(), check)
+    return run, step, state, saved["bad_samples"]
+
+
 def open_run(config: TrainConfig, mesh: Mesh, workdir: Path, source: PairSource) -> Run:
     """The run with the vocabulary that lies in the workdir."""
     tokenizer = open_tokenizer(workdir / TOKENIZER, config.model.text.context_length)
@@ -299,6 +323,8 @@ def begin(
     config: TrainConfig, mesh: Mesh, workdir: Path, source: PairSource
 ) -> tuple[Run, TrainState]:
     """A new run, its vocabulary kept in the workdir, and the state it starts from."""
+    if (workdir / "metrics.jsonl").exists() and jax.process_index() == 0:
+        print(f"{workdir}: has no checkpoint; the run starts from the beginning", file=sys.stderr)
     with same_errors():
         given = load_initial(config)
         if jax.process_index() == 0:

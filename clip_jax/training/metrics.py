@@ -1,8 +1,11 @@
 """What a run reports: metrics.jsonl, TensorBoard event files, and the progress line."""
 
 import json
+import os
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -10,9 +13,12 @@ from typing import Any
 import jax
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from clip_jax.data.bad import describe_reasons
+from clip_jax.errors import InputError
 from clip_jax.evaluation.results import Result
 from clip_jax.training.config import TrainConfig
 from clip_jax.training.feed import BadCount, as_reasons
@@ -22,27 +28,47 @@ class MetricsWriter:
     """Appends to workdir/metrics.jsonl and to workdir/tensorboard.
 
     Opened at the step from which a run continues: lines of later steps, which an interrupted run
-    left without a checkpoint, are dropped, for they will be written again.
+    left without a checkpoint, are dropped, for they will be written again. On a full disk lines are
+    lost, which is reported once, and the run goes on.
     """
 
     def __init__(self, workdir: Path, start_step: int):
-        path = workdir / "metrics.jsonl"
+        path, curves = workdir / "metrics.jsonl", workdir / "tensorboard"
         if path.exists():
-            lines = [line for line in read_metrics(path) if line["step"] <= start_step]
-            path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            replace_metrics(path, [x for x in read_metrics(path) if x["step"] <= start_step])
+        curves.mkdir(exist_ok=True)
         self._file = path.open("a", buffering=1)
-        self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
+        # SummaryWriter's thread ends at a full disk, and then whoever writes waits for ever.
+        self._events = EventsWriter(str(curves / "events"))
+        start = SessionLog(status=SessionLog.START)
+        self._events.write_event(Event(step=start_step + 1, session_log=start))
+        self._failed = False
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """One line, and one point a curve."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        for name, value in values.items():
-            self._tensorboard.add_scalar(name, value, step)
+        with self._reported():
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            for name, value in values.items():
+                point = Event(step=step, wall_time=time.time(), summary=scalar(name, value))
+                self._events.write_event(point)
+            self._events.flush()
 
     def close(self) -> None:
         """Write out what is buffered."""
-        self._file.close()
-        self._tensorboard.close()
+        with self._reported():
+            self._events.close()
+        with self._reported():
+            self._file.close()
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self._failed:
+                reason = f"metrics cannot be written ({error.strerror}); the run goes on"
+                print(reason, file=sys.stderr, flush=True)
+            self._failed = True
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -58,6 +84,13 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def replace_metrics(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Have a metrics.jsonl hold these lines; killed at any moment, it holds the old or the new."""
+    beside = path.with_suffix(".tmp")
+    beside.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    os.replace(beside, path)
+
+
 def write_results(path: Path, step: int, results: Sequence[Result]) -> None:
     """Put an evaluation into metrics.jsonl, a line a data set, in place of earlier ones."""
     if not results:
@@ -66,7 +99,7 @@ def write_results(path: Path, step: int, results: Sequence[Result]) -> None:
     for result in results:
         lines.append({"step": step, "task": result.task, "dataset": result.dataset})
         lines[-1] |= result.metrics
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    replace_metrics(path, lines)
 
 
 class StepLogger:
@@ -117,14 +150,12 @@ class StepLogger:
     def push(self, step: int, metrics: dict[str, jax.Array]) -> None:
         """Take the metrics of update number `step`, which is still being computed.
 
-        Raises InputError if too many samples were bad up to the step before.
+        Raises InputError if too many samples were bad up to the step before, or too many updates
+        in a row were skipped.
         """
         jax.block_until_ready(self._last)
         self._last = metrics
-        flushed = self._flush()
-        if flushed is not None:
-            at, bad = flushed
-            self._bad.check(bad, at * self._config.batch_size, self._config.data.max_bad)
+        self._check(*self._flush())
         self._progress.update(self._task, completed=step)
         if step == self._first_step:
             self._first_step_done(step, metrics)
@@ -139,14 +170,27 @@ class StepLogger:
             seconds = self._timed_from[1] - self._started
             self._console.print(f"first step after {seconds:.1f} s, with compilation")
 
-    def _flush(self) -> tuple[int, dict[str, int]] | None:
-        """Report what is pending; its step and the bad samples up to it, None if nothing is."""
+    def _check(self, values: Mapping[str, float], bad: Mapping[str, int]) -> None:
+        """Raise InputError if what has been reported is a reason to stop."""
+        used = int(values.get("samples_seen", 0))
+        self._bad.check(bad, used, self._config.data.max_bad)
+        skipped = values.get("skipped_in_a_row", 0)
+        if skipped >= self._config.max_skipped:
+            raise InputError(
+                f"the last {skipped} updates were skipped, the loss or its gradient not being "
+                f"finite; the checkpoints in {self._config.workdir} are of before; try "
+                "--optimizer.clip-norm 1 or a lower --optimizer.learning-rate in another "
+                f"--workdir, with --init-from {self._config.workdir}"
+            )
+
+    def _flush(self) -> tuple[dict[str, float], dict[str, int]]:
+        """Report what is pending; its values and the bad samples, both empty if nothing is."""
         if self._pending is None:
-            return None
+            return {}, {}
         step, metrics, total = self._pending
         self._pending = None
         bad = as_reasons(total)
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        values = {name: value.item() for name, value in jax.device_get(metrics).items()}
         now, (since, when) = time.perf_counter(), self._timed_from
         if step == since:  # the run's first step: with compilation
             since, when = step - 1, self._started
@@ -156,12 +200,14 @@ class StepLogger:
         values |= {"bad_samples": sum(bad.values())}
         values |= {f"bad_samples/{reason}": count for reason, count in bad.items()}
         if self._writer is None:
-            return step, bad
+            return values, bad
         self._writer.write(step, values)
         report = f"loss {values['loss']:.4f}  {rate:,.0f} samples/s"
         if bad:
             report += f"  bad: {describe_reasons(bad)}"
+        if values.get("skipped_updates"):
+            report += f"  skipped: {values['skipped_updates']}"
         self._progress.update(self._task, report=report)
         if self._progress.disable:
             self._console.print(f"step {step}/{self._config.steps}  {report}")
-        return step, bad
+        return values, bad

@@ -29,6 +29,8 @@ class OptimizerConfig:
     """Decay of the second moment (paper: 0.98 for ViTs, 0.999 for ResNets)."""
     epsilon: float = 1e-6
     """Added to the root of the second moment (paper: 1e-6 for ViTs, 1e-8 for ResNets)."""
+    clip_norm: float | None = None
+    """Scale gradients down to this global norm if theirs is larger; by default never (paper)."""
     first_moment: Literal["float32", "bfloat16"] = "float32"
     """Type in which the first moment is kept; bfloat16 saves two bytes a parameter."""
     rates: Rates = ()
@@ -75,7 +77,10 @@ def check_rates(params: Any, rates: Rates) -> None:
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """AdamW over the whole run's schedule. Frozen parameters have no moments."""
+    """AdamW over the whole run's schedule, of clipped gradients if the config says so.
+
+    Frozen parameters have no moments.
+    """
     schedule = learning_rate_schedule(config, steps)
 
     def adamw(factor: float) -> optax.GradientTransformation:
@@ -91,9 +96,13 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
             mask=decay_mask,
         )
 
-    if not config.rates:
-        return adamw(1.0)
     factors = {1.0, *(factor for _, factor in config.rates)}
-    return optax.multi_transform(
-        {factor: adamw(factor) for factor in factors}, lambda tree: rate_factors(tree, config.rates)
-    )
+    update = adamw(1.0)
+    if config.rates:
+        update = optax.multi_transform(
+            {factor: adamw(factor) for factor in factors},
+            lambda tree: rate_factors(tree, config.rates),
+        )
+    if config.clip_norm is None:
+        return update
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), update)

@@ -10,16 +10,20 @@ from jax.sharding import Mesh
 
 from clip_jax.models.clip import CLIP, init_variables
 from clip_jax.parallel.sharding import put_tree, tree_shardings
+from clip_jax.training.health import Health, fresh_health
 
 
 class TrainState(struct.PyTreeNode):
-    """Number of updates made, parameters, running statistics, and the optimizer's state."""
+    """Number of steps made, parameters, running statistics, the optimizer's state, and health."""
 
     step: jax.Array
+    """Batches used; int32. Those whose update was skipped count too."""
     params: Any
     batch_stats: Any
     """Running averages of batch normalisation; empty for a ViT."""
     opt_state: optax.OptState
+    health: Health
+    """What has been seen of losses and gradients."""
 
 
 def abstract_state(model: CLIP, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
@@ -61,4 +65,5 @@ def _start(variables: Any, optimizer: optax.GradientTransformation) -> TrainStat
         params=variables["params"],
         batch_stats=variables["batch_stats"],
         opt_state=optimizer.init(variables["params"]),
+        health=fresh_health(),
     )

@@ -1,8 +1,8 @@
 """One update: towers, loss, gradient, AdamW, and the clamp of the temperature."""
 
-import functools
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,17 +11,13 @@ import optax
 from jax.sharding import Mesh
 
 from clip_jax.models.clip import CLIP
-from clip_jax.models.config import ResNetConfig
-from clip_jax.models.vit import draw_patches
 from clip_jax.parallel.mesh import BATCH_AXES, batch_sharding
 from clip_jax.parallel.sharding import whole_over
-from clip_jax.training.lengths import in_order
-from clip_jax.training.micro_batches import in_micro_batches
+from clip_jax.training.embedding import Batch, make_embed
 from clip_jax.training.objectives import OBJECTIVES
 from clip_jax.training.optimizer import Rates, rate_factors
 from clip_jax.training.state import TrainState, abstract_state
 
-Batch = dict[str, Any]
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 
 MAX_LOG_SCALE = math.log(100)
@@ -40,6 +36,7 @@ def make_train_step(
 ) -> Step:
     """A jitted (state, batch) -> (state, metrics) on the mesh; the old state is given up.
 
+    A step whose loss or gradient is not finite changes nothing but the step's number and `health`.
     batch: {"images": uint8 [N, size, size, 3], "tokens": int32 [N, T]}, N the global batch, sharded
     over the data axes; or "tokens" in groups and their "order", as LengthGroups.arrange makes them.
     Lengths may differ from call to call, new ones being compiled once.
@@ -56,31 +53,7 @@ def make_train_step(
     factors = rate_factors(target.params, rates)
     loss_function = OBJECTIVES[objective]
     train_image = any(jax.tree.leaves(factors["image"]))
-    if micro_batch is not None and train_image and model.config.updates_statistics:
-        raise ValueError("micro-batches would normalise by their own statistics; freeze these")
-
-    def embed(variables: Any, batch: Batch) -> tuple[jax.Array, list[jax.Array], Any]:
-        apply: Callable[..., Any] = functools.partial(model.apply, variables, normalize=True)
-        image, updated = apply(
-            batch["images"],
-            kept=batch.get("kept"),
-            train=train_image,
-            method="encode_image",
-            mutable="batch_stats",
-        )
-        groups = jax.tree.leaves(batch["tokens"])
-        texts = [apply(tokens, method="encode_text") for tokens in groups]
-        return image, texts, updated.get("batch_stats", {})
-
-    def embed_all(variables: Any, batch: Batch) -> tuple[jax.Array, jax.Array, Any]:
-        rows = {name: batch[name] for name in batch.keys() - {"order"}}
-        if micro_batch is None:
-            image, texts, statistics = embed(variables, rows)
-        else:
-            in_parts = in_micro_batches(lambda *given: embed(*given)[:2], micro_batch, mesh)
-            (image, texts), statistics = in_parts(variables, rows), variables["batch_stats"]
-        text = in_order(texts, batch["order"], mesh) if "order" in batch else texts[0]
-        return image, text, statistics
+    embed = make_embed(model, mesh, train_image, micro_batch)
 
     def loss_of(params: Any, state: TrainState, batch: Batch) -> tuple[jax.Array, Any]:
         params = jax.tree.map(lambda p, f: p if f else jax.lax.stop_gradient(p), params, factors)
@@ -88,7 +61,7 @@ def make_train_step(
         params = jax.lax.with_sharding_constraint(params, gathered)
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         variables = {"params": params, "batch_stats": state.batch_stats}
-        image, text, batch_stats = embed_all(variables, drop_patches(batch, key, model))
+        image, text, batch_stats = embed(variables, batch, key)
         return loss_function(image, text, params, mesh), batch_stats
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -99,13 +72,21 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         # After the update: clamped in the forward pass, the temperature would lose its gradient.
         params["logit_scale"] = jnp.clip(params["logit_scale"], 0, MAX_LOG_SCALE)
+        gradient_norm = optax.global_norm(gradient)
+        health = state.health.after(loss, gradient_norm)
         metrics = {
             "loss": loss,
             "logit_scale": jnp.exp(state.params["logit_scale"]),
-            "learning_rate": schedule(state.step),
-            "gradient_norm": optax.global_norm(gradient),
+            "learning_rate": schedule(state.step - state.health.skipped),
+            "gradient_norm": gradient_norm,
+            "loss_spikes": health.spikes,
+            "skipped_updates": health.skipped,
+            "skipped_in_a_row": health.skipped_in_a_row,
         }
-        return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
+        updated = TrainState(state.step + 1, params, batch_stats, opt_state, health)
+        skipped = state.replace(step=state.step + 1, health=health)
+        finite = health.skipped_in_a_row == 0
+        return jax.tree.map(partial(jnp.where, finite), updated, skipped), metrics
 
     return jax.jit(
         train_step,
@@ -113,11 +94,3 @@ def make_train_step(
         out_shardings=(shardings, None),
         donate_argnums=0,
     )
-
-
-def drop_patches(batch: Batch, key: jax.Array, model: CLIP) -> Batch:
-    """The batch with the patches that a ViT is to read of each image, if its config drops some."""
-    image = model.config.image
-    if isinstance(image, ResNetConfig) or not image.patch_dropout:
-        return batch
-    return batch | {"kept": draw_patches(key, len(batch["images"]), image)}

@@ -45,12 +45,25 @@ def read_model(workdir: Path) -> tuple[CLIPConfig, dict[str, Any]]:
     """Architecture and variables of the newest checkpoint, in float32 on the default device."""
     with checkpoint_manager(workdir, ocp.CheckpointManagerOptions(read_only=True)) as manager:
         step = manager.latest_step()
-        if step is None:
-            raise InputError(f"{workdir}: holds no finished checkpoint yet")
-        run = manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
-        config = config_from_json(run.get("model"), str(workdir))
-        variables = _restore_variables(workdir / "checkpoints" / str(step) / "state", CLIP(config))
-    return config, variables
+    if step is None:
+        raise InputError(f"{workdir}: holds no finished checkpoint yet")
+    folder = (workdir / "checkpoints" / str(step)).resolve()
+    try:
+        run = ocp.JsonCheckpointHandler().restore(folder / "run")
+        config = config_from_json(run["model"], str(folder))
+        return config, _restore_variables(folder / "state", CLIP(config))
+    except (InputError, jax.errors.JaxRuntimeError):
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{folder}: is damaged ({first_line(error)}); move it away to have the one before it"
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """What an exception of many lines says first, the middle of it left out if it is long."""
+    line = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return line if len(line) < 200 else f"{line[:80]} ... {line[-80:]}"
 
 
 def config_to_json(config: CLIPConfig) -> dict[str, Any]:
@@ -92,7 +105,7 @@ def _restore_variables(path: Path, model: CLIP) -> dict[str, Any]:
     restore_args = ocp.checkpoint_utils.construct_restore_args(target)
     with ocp.PyTreeCheckpointer() as checkpointer:
         return checkpointer.restore(
-            path.resolve(),
+            path,
             args=ocp.args.PyTreeRestore(
                 item=target, restore_args=restore_args, partial_restore=True
             ),

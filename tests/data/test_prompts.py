@@ -129,10 +129,14 @@ def test_a_template_itself_instead_of_a_file(pets):
 def test_what_is_neither_a_file_nor_a_template(pets):
     with pytest.raises(InputError, match="a photo: cannot be read"):
         replace_prompts(pets, PromptFiles(templates="a photo"))
+    with pytest.raises(InputError, match="and is no prompt either"):
+        replace_prompts(pets, PromptFiles(templates="longer than a file's name " * 20))
 
 
 def test_labels(tmp_path):
     assert read_labels("cat, big dog") == ["cat", "big dog"]
+    many = [f"label number {number}" for number in range(30)]  # longer than a file's name can be
+    assert read_labels(",".join(many)) == many
     assert read_labels(write(tmp_path / "labels.txt", "cat\nbig dog\n")) == ["cat", "big dog"]
     assert read_labels(write(tmp_path / "labels.json", ["cat", "big dog"])) == ["cat", "big dog"]
 

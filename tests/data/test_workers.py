@@ -1,8 +1,11 @@
 """Batches from worker processes are those of threads; how many of each there are by default."""
 
 import contextlib
+import dataclasses
 import itertools
+import multiprocessing
 import os
+import signal
 import time
 
 import numpy as np
@@ -14,6 +17,7 @@ from clip_jax.data.images import Resize
 from clip_jax.data.pipeline import Batches
 from clip_jax.data.sources.webdataset import WebDatasetPairs
 from clip_jax.data.text.tokenizers import train_sentencepiece
+from clip_jax.data.workers import Batch
 from clip_jax.errors import InputError
 
 
@@ -56,6 +60,44 @@ def test_what_fails_in_a_process_is_raised_here_and_all_memory_is_given_back(tmp
     while len(os.listdir("/proc/self/fd")) > before and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_killed_processes_are_replaced_and_no_batch_is_lost(batches, caplog):
+    """The one that is left ignores SIGTERM, and must not be waited for."""
+    expected = take(batches, 0, 8)
+    chosen = Batches(**vars(batches) | {"workers": 2, "threads": 1})
+    with contextlib.closing(chosen.start_at(0)) as made:
+        actual = [next(made)]
+        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+        actual += itertools.islice(made, 7)
+    for threads, processes in zip(expected, actual, strict=True):
+        np.testing.assert_array_equal(processes.images, threads.images)
+        np.testing.assert_array_equal(processes.bad, threads.bad)
+    assert [record.message for record in caplog.records] == [
+        "a process that prepares pairs was killed; starting new ones"
+    ]
+    assert not multiprocessing.active_children()
+
+
+@dataclasses.dataclass(frozen=True)
+class Deadly:
+    """Kills every process that works for it."""
+
+    rows = 4
+
+    def place(self, memory=None):
+        return Batch(*(np.zeros((4, 1), np.int32) for _ in range(3)))
+
+    def fill(self, batch, number, start, stop):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_processes_that_are_killed_again_and_again_are_one_line():
+    with (
+        contextlib.closing(workers.Processes(Deadly(), 1, 1)) as made,
+        pytest.raises(InputError, match=r"killed 3 times .*set --data.workers lower"),
+    ):
+        made.begin(0)()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """What the processes of test_processes.py run: program.py ROLE [--processes.* ...]"""
 
 import json
+import os
+import signal
 import sys
 from dataclasses import dataclass, field
 
@@ -36,6 +38,11 @@ def run(arguments):
         gather("")
         if jax.process_index() == 1:
             raise InputError("picture 3 is broken")
+        gather("")
+    if role == "lose":
+        gather("")
+        if jax.process_index() == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
         gather("")
     if role == "meet":
         said = {"devices": [jax.local_device_count(), jax.device_count()]}

@@ -1,6 +1,7 @@
 """How processes meet, agree and part: real processes, and what one is told of others."""
 
 import json
+import signal
 import socket
 import time
 from pathlib import Path
@@ -85,6 +86,19 @@ def test_a_process_that_fails_does_not_wait_for_the_others_nor_they_for_it():
     assert other.errors
 
 
+def test_a_process_that_is_killed_is_missed():
+    """The other one ends by itself, and says why."""
+    with running([PROGRAM, "lose", "--processes.heartbeat=4"], 2, 1) as group:
+        group.processes[1].wait(60)
+        killed = time.monotonic()
+        group.processes[0].wait(60)
+        assert time.monotonic() - killed < 30
+        other, lost = group.wait()
+    assert lost.code == -signal.SIGKILL
+    assert other.code not in (0, 2)
+    assert "another task died" in other.errors or "Connection closed by peer" in other.errors
+
+
 @pytest.mark.parametrize("index", [0, 1])
 def test_others_that_do_not_come_are_one_line(index):
     address = f"localhost:{free_port()}"
@@ -117,6 +131,7 @@ def test_others_that_do_not_come_are_one_line(index):
         ({"coordinator": ":3000", "count": 2, "index": 1}, "HOST:PORT"),
         ({"coordinator": "localhost:70000", "count": 2, "index": 1}, "HOST:PORT"),
         ({"timeout": 0}, "timeout must be at least 1, got 0"),
+        ({"heartbeat": 0}, "heartbeat must be at least 1, got 0"),
     ],
 )
 def test_settings_that_cannot_be_meant(settings, message):

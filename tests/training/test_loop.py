@@ -4,10 +4,12 @@ import dataclasses
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from shards import encode, solid, write_tar
@@ -22,6 +24,7 @@ from clip_jax.data.pipeline import Batches
 from clip_jax.data.sources.spec import open_pairs
 from clip_jax.parallel.mesh import MeshConfig
 from clip_jax.training import loop
+from clip_jax.training.assemble import build_step
 from clip_jax.training.checkpoints import Checkpoints
 from clip_jax.training.config import CheckpointConfig, DataConfig, EvaluationConfig, TrainConfig
 from clip_jax.training.loop import make_workdir, train
@@ -189,6 +192,67 @@ def test_too_many_bad_samples_stop_a_run(tmp_path, monkeypatch):
     assert len(loss_lines(tmp_path / "work")) == RECIPE.steps
 
 
+def spoil(monkeypatch, steps):
+    """Have the loss of these steps be no number."""
+
+    def build(*recipe):
+        made = build_step(*recipe)
+
+        def step(state, batch):
+            if int(state.step) + 1 not in steps:
+                return made(state, batch)
+            scale = state.params["logit_scale"]
+            broken = state.replace(params=state.params | {"logit_scale": scale * jnp.nan})
+            kept = jnp.copy(scale)
+            after, metrics = made(broken, batch)
+            return after.replace(params=after.params | {"logit_scale": kept}), metrics
+
+        return step
+
+    monkeypatch.setattr(loop, "build_step", build)
+
+
+def with_vocabulary_of(finished):
+    """A new run's data, with a vocabulary that need not be trained."""
+    vocabulary = finished[0] / "tokenizer" / "tokenizer.model"
+    return dataclasses.replace(RECIPE.data, tokenizer=str(vocabulary))
+
+
+def test_updates_that_are_not_finite_are_skipped_and_not_saved(finished, tmp_path, monkeypatch):
+    """Of too many in a row the run stops, and what was saved before stays the newest."""
+    data, keep_all = with_vocabulary_of(finished), CheckpointConfig(every=2, keep=9)
+    spoil(monkeypatch, {3, 4})
+    train(recipe(tmp_path / "few", data=data, checkpoint=keep_all, max_skipped=4))
+    lines = read_metrics(tmp_path / "few" / "metrics.jsonl")
+    assert [line["skipped_updates"] for line in lines] == [0, 0, 1, 2, 2, 2]
+    assert sorted(path.name for path in (tmp_path / "few/checkpoints").iterdir()) == ["2", "6"]
+    spoil(monkeypatch, {3, 4, 5, 6})
+    with pytest.raises(InputError, match=r"the last 2 updates were skipped.*--optimizer.clip-norm"):
+        train(recipe(tmp_path / "many", data=data, max_skipped=2))
+    assert [path.name for path in (tmp_path / "many/checkpoints").iterdir()] == ["2"]
+
+
+def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(finished, tmp_path, capsys):
+    undisturbed, model = finished
+    workdir = shutil.copytree(undisturbed, tmp_path / "work")
+    (workdir / "checkpoints/6/state/manifest.ocdbt").unlink()
+    with pytest.raises(InputError, match=r"checkpoints/6: is damaged \(.*; move it away"):
+        clip_jax.load(workdir)
+    again = train(recipe(workdir))
+    assert "the run continues from step 4" in capsys.readouterr().err
+    assert loss_lines(workdir) == loss_lines(undisturbed)
+    jax.tree.map(np.testing.assert_array_equal, again.params, model.params)
+
+
+def test_a_run_that_lost_all_checkpoints_says_so(finished, tmp_path, monkeypatch, capsys):
+    workdir = shutil.copytree(finished[0], tmp_path / "work")
+    shutil.rmtree(workdir / "checkpoints")
+    train_interrupted(monkeypatch, recipe(workdir, data=with_vocabulary_of(finished)), 1)
+    told = capsys.readouterr().err
+    assert f"{workdir}: has no checkpoint; the run starts from the beginning\n" in told
+    assert re.search(r"^stopped after step 1, saved in \d+\.\d s$", told, re.M)
+
+
 def test_siglip_s_objective_trains_and_its_bias_is_kept(tmp_path):
     model = train(recipe(tmp_path, objective="sigmoid", model=BIASED))
     assert model.params["logit_bias"] != -10
@@ -318,7 +382,7 @@ def test_contradictions_are_refused_in_one_line(tmp_path, changes, message):
     assert "\n" not in str(caught.value)
     assert (
         not (tmp_path / "work" / "checkpoints").exists()
-        or not Checkpoints(tmp_path / "work", RECIPE.checkpoint).latest()
+        or not Checkpoints(tmp_path / "work", RECIPE.checkpoint).steps()
     )
 
 

@@ -1,14 +1,17 @@
 """metrics.jsonl: what a line holds, and that a continued run leaves no line twice."""
 
+import errno
 import json
+from pathlib import Path
 
 import jax.numpy as jnp
+import pytest
 
 from clip_jax.models.presets import PRESETS
 from clip_jax.parallel.mesh import MeshConfig, make_mesh
 from clip_jax.training.config import TrainConfig
 from clip_jax.training.feed import BadCount
-from clip_jax.training.metrics import MetricsWriter, StepLogger, read_metrics
+from clip_jax.training.metrics import MetricsWriter, StepLogger, read_metrics, replace_metrics
 
 
 def test_lines_after_the_checkpoint_are_dropped(tmp_path):
@@ -38,6 +41,37 @@ def test_logger_writes_every_nth_and_the_last(tmp_path):
     for line in lines:
         assert line["samples_per_second"] > 0
         assert {"loss", "logit_scale", "learning_rate"} <= line.keys()
+
+
+def test_a_full_disk_loses_lines_and_stops_nothing(tmp_path, monkeypatch, capsys):
+    writer = MetricsWriter(tmp_path, 0)
+    writer.write(1, {"loss": 1.0})
+
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer._events, "flush", full)
+        for step in range(2, 40):
+            writer.write(step, {"loss": float(step)})
+    writer.write(40, {"loss": 40.0})
+    writer.close()
+    told = capsys.readouterr().err
+    assert told == "metrics cannot be written (No space left on device); the run goes on\n"
+    assert read_metrics(tmp_path / "metrics.jsonl")[-1] == {"step": 40, "loss": 40.0}
+
+
+def test_metrics_are_replaced_as_a_whole(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.jsonl"
+    replace_metrics(path, [{"step": 1}, {"step": 2}])
+
+    def full(self, text):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        MetricsWriter(tmp_path, 1)
+    assert read_metrics(path) == [{"step": 1}, {"step": 2}]
 
 
 def test_damaged_lines_are_left_out(tmp_path):

@@ -1,5 +1,6 @@
 """The decay mask, the schedule, and AdamW against its formula."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -87,3 +88,18 @@ def test_rates_slow_down_and_freeze():
     np.testing.assert_array_equal(updates["image"]["patch_embedding"], 0)
     np.testing.assert_allclose(updates["text"]["token_embedding"], full / 2, rtol=1e-4)
     np.testing.assert_allclose(updates["text"]["projection"], full, rtol=1e-4)
+
+
+@pytest.mark.parametrize("rates", [(), (("^b", 0.5),)])
+def test_larger_gradients_are_scaled_down_to_the_norm(rates):
+    config = OptimizerConfig(clip_norm=2.5, warmup_steps=1, rates=rates)
+    clipped, plain = (
+        make_optimizer(c, 50) for c in (config, dataclasses.replace(config, clip_norm=None))
+    )
+    params = {"a": jnp.ones(2), "b": jnp.ones(1)}
+    for gradient, scale in (([3.0, 0.0, 4.0], 0.5), ([1.5, 0.0, 2.0], 1.0)):
+        given = {"a": jnp.array(gradient[:2]), "b": jnp.array(gradient[2:])}
+        _, state = clipped.update(given, clipped.init(params), params)
+        scaled = jax.tree.map(lambda x, scale=scale: x * scale, given)
+        _, expected = plain.update(scaled, plain.init(params), params)
+        jax.tree.map(np.testing.assert_array_equal, state[1], expected)

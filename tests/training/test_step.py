@@ -162,6 +162,28 @@ def test_every_step_draws_other_patches():
     assert values[:2] == values[2:]
 
 
+def test_a_step_that_is_not_finite_changes_nothing_and_is_counted():
+    """Without it, the run would have gone the same way, learning rates included."""
+    mesh = make_mesh(MeshConfig(2, 2, 2))
+    _, state, step = setup(mesh)
+    state, _ = step(state, put_batch(batch(0), mesh))
+    before = jax.tree.map(np.asarray, state)
+    nan = jax.device_put(jnp.float32(jnp.nan), state.params["logit_scale"].sharding)
+    state = state.replace(params=state.params | {"logit_scale": nan})
+    state, metrics = step(state, put_batch(batch(1), mesh))
+    assert (int(metrics["skipped_updates"]), int(metrics["skipped_in_a_row"])) == (1, 1)
+    scale = jax.device_put(before.params["logit_scale"], nan.sharding)
+    state = state.replace(params=state.params | {"logit_scale": scale})
+    after = jax.tree.map(np.asarray, state)
+    assert (before.step, after.step) == (1, 2)
+    jax.tree.map(np.testing.assert_array_equal, after.params, before.params)
+    jax.tree.map(np.testing.assert_array_equal, after.opt_state, before.opt_state)
+    state, metrics = step(state, put_batch(batch(1), mesh))
+    rate = learning_rate_schedule(OPTIMIZER, STEPS)(1)
+    assert (int(metrics["skipped_updates"]), int(metrics["skipped_in_a_row"])) == (1, 0)
+    assert float(metrics["learning_rate"]) == float(rate)
+
+
 def test_old_state_is_given_up_and_the_new_one_stays_in_place():
     mesh = make_mesh(MeshConfig(2, 2, 2))
     _, state, step = setup(mesh)

@@ -1,11 +1,13 @@
 """Signals that ask a run to stop; with several processes see test_processes.py."""
 
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
-from clip_jax.training.stopping import stop_on_signal
+from clip_jax.training.stopping import INTERRUPTED, stop_on_signal
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -19,11 +21,24 @@ def test_a_signal_asks_to_stop_after_the_step(number):
         assert stopping(2)
 
 
-def test_a_second_ctrl_c_interrupts_at_once():
-    with stop_on_signal():
-        signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
+BUSY = """
+import hashlib, signal
+from clip_jax.training.stopping import stop_on_signal
+
+with stop_on_signal():
+    print("ready", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # minutes in which no handler runs
+"""
+
+
+def test_a_second_signal_ends_a_busy_process_at_once():
+    with subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.3)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == INTERRUPTED
 
 
 @pytest.mark.parametrize("number", [None, *SIGNALS])

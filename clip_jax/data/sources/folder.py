@@ -3,6 +3,7 @@
 Roboflow's export for CLIP is one folder a class, and in _tokenization.txt a caption for each.
 """
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,12 +24,14 @@ from clip_jax.data.sources.fields import FieldNames
 from clip_jax.data.strings import Strings
 from clip_jax.errors import InputError
 
+logger = logging.getLogger(__name__)
+
 TOKENIZATION = "_tokenization.txt"
 """Roboflow's captions: one a line, in the order of the classes' folders by name."""
 
 
 class FolderImages:
-    """Picture files, by their paths under a folder."""
+    """Picture files, by their paths under a folder. One that cannot be opened is empty."""
 
     def __init__(self, root: str, paths: Strings):
         self._root, self._paths = root, paths
@@ -37,7 +40,11 @@ class FolderImages:
         return len(self._paths)
 
     def __getitem__(self, index: int) -> Image:
-        return read_file(self.path(index))
+        try:
+            return read_file(self.path(index))
+        except OSError as error:  # one broken link of many pictures is no reason to stop
+            logger.warning("picture %d cannot be opened (%s)", index, error.strerror)
+            return b""
 
     def path(self, index: int) -> str:
         """Where a picture is."""
@@ -71,7 +78,8 @@ class FolderPairs:
         return len(self._paths)
 
     def __getitem__(self, index: int) -> Pair:
-        return Pair(self._images.path(index), self._images[index], self.captions(index))
+        path = self._images.path(index)
+        return Pair(path, read_file(path), self.captions(index))
 
     def captions(self, index: int) -> tuple[str, ...]:
         """The captions of one picture."""
@@ -135,6 +143,9 @@ def _read_captions(path: Path, classnames: list[str]) -> Templates:
             f"{path}: {len(captions)} lines for {len(classnames)} folders of pictures; one a "
             "class is needed, in the order of the folders' names"
         )
+    twice = [name for name in classnames if classnames.count(name) > 1]
+    if twice:  # "hot_dog" and "hot dog"
+        raise InputError(f"{path}: two folders beside it are called {twice[0]!r}; rename one")
     return {name: [caption] for name, caption in zip(classnames, captions, strict=True)}
 
 

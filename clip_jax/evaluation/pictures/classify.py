@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from clip_jax.data.files import read_file
 from clip_jax.data.images import load_image
 from clip_jax.data.prompts import PromptFiles, check_templates, class_prompts, read_labels
 from clip_jax.data.samples import Templates
@@ -74,15 +75,17 @@ def run_classify(
         check_templates(templates or "", names, prompts)
         if top < 1:
             raise InputError(f"top must be at least 1, got {top}")
+        if sheet.suffix.lower() != ".png":
+            raise InputError(f"--sheet {sheet}: is written as PNG, so its name must end in .png")
         images = open_pictures(places)
     labelling = label_pictures(load(name), images, names, prompts)
     if jax.process_index() != 0:
         return
     print_labelling(labelling, top)
-    draw_labels(labelling, sheet)
-    report(f"{sheet}: the pictures with their labels")
     if output is not None:
         write_file(output, to_csv(labelling) if output.suffix == ".csv" else to_json(labelling))
+    draw_labels(labelling, sheet)
+    report(f"{sheet}: the pictures with their labels")
 
 
 def label_pictures(
@@ -137,7 +140,7 @@ def draw_labels(labelling: Labelling, path: Path) -> None:
         chosen = most_probable(labelling.probabilities[number], labelling.labels, 2)
         told = [f"{label} {share:.0%}" for label, share in chosen]
         file = Path(labelling.files[number])
-        picture = to_square(load_image(file.read_bytes()))
+        picture = to_square(load_image(read_file(str(file))))
         examples.append(Example(picture, "\n".join([*told, printable(file.name)])))
     draw_sheet(examples, path)
 

@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from clip_jax.data.files import read_file
 from clip_jax.data.images import UNREADABLE
 from clip_jax.evaluation.pictures.show import printable
 from clip_jax.evaluation.suite.analysis import thumbnail
 from clip_jax.evaluation.suite.style import html_page
+
+MOST = 1000
+"""Pictures that a page shows of a ranking or group; what comes after them is counted."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +39,16 @@ def render_page(title: str, about: str, rankings: Sequence[Ranking]) -> str:
 
 
 def _section(ranking: Ranking) -> str:
-    figures = "".join(map(_figure, ranking.hits))
-    return f'<h2>{escape(printable(ranking.query))}</h2><div class="pictures">{figures}</div>'
+    figures = "".join(map(_figure, ranking.hits[:MOST]))
+    left = len(ranking.hits) - MOST
+    more = f'<p class="soft">and {left} more</p>' if left > 0 else ""
+    return f'<h2>{escape(printable(ranking.query))}</h2><div class="pictures">{figures}</div>{more}'
 
 
 def _figure(hit: Hit) -> str:
     name = escape(printable(hit.file))
     try:
-        picture = thumbnail(Path(hit.file).read_bytes())
+        picture = thumbnail(read_file(hit.file))
         image = f'<img alt="{name}" src="data:image/jpeg;base64,{picture}">'
     except UNREADABLE:  # gone since it was embedded
         image = '<p class="soft">cannot be read any more</p>'

@@ -11,11 +11,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from clip_jax.data.files import read_file
 from clip_jax.data.images import UNREADABLE, load_image
 from clip_jax.data.sources.folder import find_pictures
 from clip_jax.errors import InputError
 from clip_jax.evaluation.classifier_cache import weights_digest
-from clip_jax.evaluation.embed import embed_readable, embed_some, embed_texts
+from clip_jax.evaluation.embed import embed_some, embed_texts
 from clip_jax.evaluation.pictures.index import About, PictureIndex
 from clip_jax.evaluation.pictures.page import Hit, Ranking, render_page
 from clip_jax.evaluation.pictures.rank import largest, nearness, similar_groups, similarities
@@ -54,7 +55,7 @@ class Questions:
             raise InputError("--text needs a text")
         for file in self.images:
             try:
-                load_image(Path(file).read_bytes()).load()
+                load_image(read_file(file)).load()
             except UNREADABLE as error:
                 raise InputError(f"{file}: not a picture that can be read ({error})") from None
 
@@ -163,8 +164,11 @@ def rank_queries(index: PictureIndex, model: Model, questions: Questions) -> lis
         rows = np.concatenate([rows, embed_texts(model, questions.texts)])
     if questions.images:
         asked += [f"like {file}" for file in questions.images]
-        images = [Path(file).read_bytes() for file in questions.images]
-        rows = np.concatenate([rows, embed_readable(model, images, len(images))[0]])
+        images = [read_file(file) for file in questions.images]
+        found, numbers = embed_some(model, images, len(images))
+        for number in np.setdiff1d(np.arange(len(images)), numbers):
+            raise InputError(f"{questions.images[number]}: too long and thin to be embedded")
+        rows = np.concatenate([rows, found])
     rankings = []
     for query, row in zip(asked, rows, strict=True):
         scores = similarities(index.rows, row)

@@ -13,8 +13,9 @@ def printable(file: str) -> str:
 
 
 def plain(text: str) -> Text:
-    """For a table: as it stands, brackets too."""
-    return Text(printable(text))
+    """For a terminal: as it stands, brackets too, but nothing that a terminal obeys."""
+    shown = (c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in printable(text))
+    return Text("".join(shown))
 
 
 def report(line: str) -> None:

@@ -69,6 +69,8 @@ def run_by_class(
     take part; the first one reports.
     """
     with same_errors():
+        if output is not None and output.suffix in (".csv", ".png"):
+            raise InputError(f"--output {output}: is JSON, beside which .csv and .png are written")
         data = open_labelled(spec, model.config.image.image_size, prompts)
         if data.multilabel:
             raise InputError(f"{spec}: accuracy by class takes images with one label each")
@@ -196,9 +198,9 @@ def draw_comparison(comparison: Comparison, name: str, path: Path) -> None:
     axes = figure.subplots()
     axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for row, column in np.ndindex(down, across):
-        value, best = values[row, column], values[row].max()
+        value, best, least = values[row, column], values[row].max(), values[row].min()
         shade = "white" if value > 0.6 else "black"
-        weight = "bold" if value == best and across > 1 else "normal"
+        weight = "bold" if value == best > least else "normal"
         axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=shade, weight=weight)
     labels = ["all images", *(comparison.classnames[number] for number in shown)]
     axes.set_yticks(range(down), [shorten(label, 30) for label in labels])

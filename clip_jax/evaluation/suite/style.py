@@ -76,7 +76,7 @@ table.confusion th[scope=col] span { writing-mode: vertical-rl; transform: rotat
 .pictures {
   display: grid; grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)); gap: 14px;
 }
-figure { margin: 0; font-size: 12px; line-height: 1.35; }
+figure { margin: 0; font-size: 12px; line-height: 1.35; overflow-wrap: anywhere; }
 figure img {
   width: 100%; aspect-ratio: 1; object-fit: contain; background: #ffffff;
   border: 1px solid var(--line); border-radius: 6px; display: block; margin-bottom: 4px;

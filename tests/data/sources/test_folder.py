@@ -122,6 +122,15 @@ def test_pictures_that_are_devices_are_unreadable(tmp_path):
         pairs[1]
 
 
+def test_pictures_that_cannot_be_opened_are_empty(tmp_path):
+    put(tmp_path, "cat/a.jpg")
+    (tmp_path / "cat" / "b.jpg").symlink_to("/nowhere")
+    os.mkfifo(tmp_path / "cat" / "c.jpg")
+    images = open_pictures([str(tmp_path)])
+    assert number_of(pixels(images[0])) == 0
+    assert [images[1], images[2]] == [b"", b""]
+
+
 def test_roboflow_s_captions_are_the_prompts(tmp_path):
     put(tmp_path, "test/dog/a.jpg", "test/Cat/b.jpg", "test/hot_dog/c.jpg")
     captions = tmp_path / "test" / "_tokenization.txt"
@@ -131,6 +140,10 @@ def test_roboflow_s_captions_are_the_prompts(tmp_path):
     assert data.templates == {"Cat": ["a cat"], "dog": ["the dog {c}"], "hot dog": ["a sausage"]}
     captions.write_text("a cat\nthe dog\n")
     with pytest.raises(InputError, match=r"_tokenization.txt: 2 lines for 3 folders of pictures"):
+        open_labelled(f"folder:{tmp_path}", 32)
+    put(tmp_path, "test/hot dog/d.jpg")
+    captions.write_text("a cat\nthe dog\na sausage\na hot animal\n")
+    with pytest.raises(InputError, match="two folders beside it are called 'hot dog'"):
         open_labelled(f"folder:{tmp_path}", 32)
 
 

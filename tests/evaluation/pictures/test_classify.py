@@ -97,6 +97,17 @@ def test_the_table_and_the_sheet(known, folder, capsys, monkeypatch):
         sheet.load()
 
 
+def test_names_do_not_reach_the_terminal_as_commands(known, folder, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    (folder / "a.png").rename(folder / "a\x1b[31m.png")
+    (folder / "bad.jpg").rename(folder / "bad\x1b[2J.jpg")
+    classify(known, folder)
+    told = capsys.readouterr().out
+    assert "\x1b" not in told
+    assert "a\\x1b[31m.png" in told
+    assert "bad\\x1b[2J.jpg" in told
+
+
 def test_one_label_a_picture(known, folder, capsys):
     classify(known, folder, top=1)
     assert f"{probabilities()['a.png'][1]:.1%}" not in capsys.readouterr().out
@@ -108,6 +119,7 @@ def test_one_label_a_picture(known, folder, capsys):
         ({"labels": "cat"}, "needs at least two labels"),
         ({"labels": "cat,dog,cat"}, "'cat' is there more than once"),
         ({"templates": "FOLDER/templates"}, "template 'a photo' has no {c}"),
+        ({"sheet": "sheet.pgn"}, "its name must end in .png"),
         ({"top": 0}, "top must be at least 1"),
         ({"folder": "empty"}, "no pictures"),
     ],
@@ -121,10 +133,13 @@ def test_what_is_refused_before_the_model_is_loaded(folder, change, message):
 
     labels, top = change.get("labels", "cat,dog"), change.get("top", 1)
     templates = change.get("templates", "{c}").replace("FOLDER", str(folder))
-    places = [str(folder / change.get("folder", "."))]
+    places, sheet = (
+        [str(folder / change.get("folder", "."))],
+        folder / change.get("sheet", "sheet.png"),
+    )
     with pytest.raises(InputError, match=message):
-        run_classify(load, "known", places, labels, templates, top, None, folder / "sheet.png")
-    assert not (folder / "sheet.png").exists()
+        run_classify(load, "known", places, labels, templates, top, None, sheet)
+    assert not sheet.exists()
 
 
 def test_nothing_readable(known, folder):

@@ -7,6 +7,7 @@ import re
 
 import jax
 import numpy as np
+import PIL.Image
 import pytest
 from shards import encode, smooth, solid
 
@@ -143,7 +144,25 @@ def test_the_page_shows_the_pictures(ask, folder):
     assert "http" not in html
     (folder / "y.png").unlink()
     ask(searched=None, duplicates=0.9999, page=page)
-    assert "cannot be read any more" in page.read_text()
+    (folder / "z.png").unlink()
+    (folder / "z.png").symlink_to("/dev/zero")
+    ask(searched=None, duplicates=0.9999, page=page)
+    assert page.read_text().count("cannot be read any more") == 2
+
+
+def test_a_page_of_many_pictures_is_cut(ask, folder, monkeypatch):
+    monkeypatch.setattr("clip_jax.evaluation.pictures.page.MOST", 2)
+    ask(texts=("a cat",), page=folder.parent / "page.html")
+    html = (folder.parent / "page.html").read_text()
+    assert html.count("<figure") == 2
+    assert "and 8 more" in html
+
+
+def test_a_picture_that_is_too_thin_to_be_embedded_is_named(ask, folder):
+    thin = folder.parent / "thin.png"
+    PIL.Image.new("L", (1, 2_000_000)).save(thin)
+    with pytest.raises(InputError, match=r"thin\.png: too long and thin"):
+        ask(images=(str(folder / "x.png"), str(thin)))
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,11 @@ def test_a_class_without_images_has_no_accuracy(known, tmp_path):
     assert read_table(tmp_path / "r.csv")[3] == ["tree", "0", ""]
 
 
+def test_an_output_that_another_file_would_replace_is_refused(known, export, tmp_path):
+    with pytest.raises(InputError, match=r"r.csv: is JSON, beside which"):
+        run_by_class(known, "known", f"folder:{export}", PromptFiles(), tmp_path / "r.csv")
+
+
 def test_several_labels_are_refused(known, tmp_path):
     root = write_multilabel(tmp_path / "set", [[0, 1, 1], [1, 0, 0]])
     with pytest.raises(InputError, match="takes images with one label each"):
