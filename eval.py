@@ -245,6 +245,7 @@ class Bias(Settings):
     def run(self) -> None:
         from clip_jax.evaluation.analyses.bias.run import run_bias
 
+        self.probe.check()
         output = None if self.output is None else Path(self.output)
         run_bias(self.load(self.model), self.model, Path(self.data), self.probe, output)
 

@@ -31,7 +31,8 @@ class Probe:
     thresholds: tuple[float, ...] = (0.005, 0.04)
     """These probabilities, among all labels."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise InputError if these do not go together."""
         if not self.label and self.labels is None:
             raise InputError("nothing to measure; give --label COLUMN, or --labels FILE")
         if self.extra is not None and not self.label:

@@ -142,6 +142,7 @@ def print_shares(shares: Sequence[Share], data: str, reference: str) -> None:
         escape(f"to {reference}"),
         title=escape(data),
     )
+    table.columns[1].overflow = "fold"
     measures = {share.measure: share.value for share in shares if share.group == reference}
     for share in shares:
         low, high = share.interval

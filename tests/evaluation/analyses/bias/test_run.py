@@ -139,10 +139,10 @@ def test_unknown_and_empty_groups_are_errors(world, tmp_path):
 
 def test_what_is_refused(world, tmp_path):
     folder, model, _ = world
-    assert "nothing to measure" in refusal(Probe)
-    assert "name its columns" in refusal(lambda: Probe(labels="x", extra="y"))
-    assert "--extra classes" in refusal(lambda: Probe(label=("a",), added=("child",)))
-    assert "between 0 and 1" in refusal(lambda: probe(folder, thresholds=(2.0,)))
+    assert "nothing to measure" in refusal(Probe().check)
+    assert "name its columns" in refusal(Probe(labels="x", extra="y").check)
+    assert "--extra classes" in refusal(Probe(label=("a",), added=("child",)).check)
+    assert "between 0 and 1" in refusal(probe(folder, thresholds=(2.0,)).check)
 
     def refused(**changes):
         return refusal(run_bias, model, "m", folder / "people.csv", probe(folder, **changes), None)
