@@ -21,8 +21,8 @@ MOST_BITS, PER_CELL = 16, 64
 """There are at most 2 ** MOST_BITS cells, and no more than leaves each PER_CELL descriptions."""
 UNCERTAIN_BITS = 6
 """A description is looked up as if each of its least certain signs could be either."""
-CHUNK = 32768
-"""Pictures of the gallery that are searched at once; their descriptions take 250 MB."""
+CHUNK = 65536
+"""Pictures of the gallery that are searched at once; their descriptions take 500 MB."""
 BLOCK = 4096
 """Pictures that are described at once."""
 SAMPLE = 4096
