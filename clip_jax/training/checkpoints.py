@@ -8,6 +8,7 @@ import logging
 import shutil
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,14 @@ logging.getLogger("absl").setLevel(logging.CRITICAL)  # what fails is reported h
 class Checkpoints:
     """The checkpoints of a workdir. Each is whole or absent; writing goes on in the background.
 
-    All processes make the same calls at the same points.
+    All processes make the same calls at the same points. Raises InputError if a file is where the
+    checkpoints are to be.
     """
 
     def __init__(self, workdir: Path, config: CheckpointConfig):
         self._workdir, self._folder = workdir, (workdir / "checkpoints").resolve()
+        if self._folder.exists() and not self._folder.is_dir():
+            raise InputError(f"{self._folder}: is not a directory; move it away")
         self._clear_unfinished()  # Orbax would do so in a thread that outlives a refused run
         kept = [LatestN(config.keep)]
         kept += [EveryNSteps(config.keep_every)] if config.keep_every is not None else []
@@ -82,8 +86,9 @@ class Checkpoints:
         self._wait()
         self._report_problem()
         self._began = time.perf_counter()
-        run = run | {"checksum": int(checksum(state))}
-        items = ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run))
+        run = run | {"step": step, "checksum": int(checksum(state))}
+        sealed = ocp.args.JsonSave(run | {"seal": _seal(run)})
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state), run=sealed)
         self._saving = step
         try:
             self._manager.save(step, args=items, force=True)
@@ -140,6 +145,8 @@ class Checkpoints:
         with same_errors():
             try:
                 run = ocp.JsonCheckpointHandler().restore(folder / "run")
+                if run.pop("seal") != _seal(run) or run["step"] != step:
+                    raise _DamagedError("what it says of the run is not what was saved as its step")
                 check(run)
                 expected = run["checksum"]
                 saved = ocp.args.StandardRestore(target)
@@ -191,6 +198,11 @@ def checksum(state: TrainState) -> jax.Array:
 def _bit_sum(leaf: jax.Array) -> jax.Array:
     bits = leaf.view(f"uint{8 * leaf.dtype.itemsize}")
     return jnp.sum(bits, dtype=jnp.uint32)
+
+
+def _seal(run: dict[str, Any]) -> int:
+    """A CRC of what JSON keeps of a description."""
+    return zlib.crc32(json.dumps(run, sort_keys=True).encode())
 
 
 def _report(message: str) -> None:

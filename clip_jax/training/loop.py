@@ -196,7 +196,8 @@ class Run:
     ) -> TrainState:
         """Updates `start` + 1 to the last, saved at intervals and at the end.
 
-        While updates are skipped the state is not saved: it would take the place of good ones.
+        While updates are skipped the state is not saved: it would take the place of good ones. The
+        last one is, unless so many were skipped that the run has failed.
         """
         config = self.config
         train_step = build_step(config, self.module, self.optimizer, self.mesh)
@@ -212,8 +213,10 @@ class Run:
                 bad.add(bad_here, examples)
                 logger.push(step, metrics)
                 stop = stopping(step)
-                due = step % config.checkpoint.every == 0 and not metrics["skipped_in_a_row"]
-                if stop or due or step == config.steps:
+                last = step == config.steps
+                due = last or step % config.checkpoint.every == 0
+                skipped_before = config.max_skipped if last else 1
+                if stop or (due and metrics["skipped_in_a_row"] < skipped_before):
                     checkpoints.save(step, state, self.describe(bad))
                 if stop:
                     finish_early(step, checkpoints)

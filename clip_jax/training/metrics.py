@@ -106,7 +106,8 @@ class StepLogger:
     """Reports a run's steps without making the device wait.
 
     A step's metrics are fetched once the next step has been handed to the device, and no more than
-    these two steps are ever on their way. Of several processes, the first one reports.
+    these two steps are ever on their way. Of several processes, the first one reports. Its end
+    raises InputError as `push` does, of the last steps.
     """
 
     def __init__(self, workdir: Path, start_step: int, config: TrainConfig, bad: BadCount):
@@ -142,10 +143,12 @@ class StepLogger:
     def __exit__(
         self, kind: type[BaseException] | None, error: Any, trace: TracebackType | None
     ) -> None:
-        self._flush()
+        last = self._flush()
         self._progress.stop()
         if self._writer is not None:
             self._writer.close()
+        if kind is None:
+            self._check(*last)
 
     def push(self, step: int, metrics: dict[str, jax.Array]) -> None:
         """Take the metrics of update number `step`, which is still being computed.

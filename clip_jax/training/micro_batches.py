@@ -12,7 +12,7 @@ import jax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from clip_jax.parallel.mesh import BATCH_AXES
+from clip_jax.parallel.mesh import BATCH_AXES, batch_shards
 
 Embed = Callable[[Any, dict[str, Any]], Any]
 
@@ -34,6 +34,8 @@ def in_micro_batches(embed: Embed, size: int, mesh: Mesh) -> Embed:
         embedded = jax.lax.map(embed_part, parts)
         return jax.tree.map(lambda rows: rows.reshape(-1, *rows.shape[2:]), embedded)
 
+    if batch_shards(mesh) == 1:  # all of it is here, and XLA cannot split a loop over tensor alone
+        return on_shard
     return jax.shard_map(
         on_shard,
         mesh=mesh,

@@ -94,6 +94,10 @@ def zero(path):
     path.write_bytes(bytes(path.stat().st_size))
 
 
+def replace_text(path, old, new):
+    path.write_text(path.read_text().replace(old, new))
+
+
 def replace_numbers(folder, mesh):
     """Another run's state, whole in itself, in the place of this one's."""
     other = folder.parent.parent / "other"
@@ -116,6 +120,11 @@ DAMAGE = {
     "recipe emptied": lambda folder: (folder / "run/metadata").write_text(""),
     "recipe lost": lambda folder: shutil.rmtree(folder / "run"),
     "recipe of another kind": lambda folder: (folder / "run/metadata").write_text("[1]"),
+    "recipe changed": lambda folder: replace_text(folder / "run/metadata", "step 4", "step 6"),
+    "the step before under its name": lambda folder: [
+        shutil.rmtree(folder),
+        shutil.copytree(folder.parent / "2", folder),
+    ],
     "state lost": lambda folder: shutil.rmtree(folder / "state"),
     "summary cut": lambda folder: cut(folder / "_CHECKPOINT_METADATA"),
     "summary lost": lambda folder: (folder / "_CHECKPOINT_METADATA").unlink(),
@@ -148,6 +157,12 @@ def test_a_run_never_starts_anew_for_damage(workdir, mesh):
     with pytest.raises(InputError, match=r"no checkpoint is whole \(4: .*; 2: .*put back a copy"):
         restore(workdir, mesh)
     assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["2", "4"]
+
+
+def test_a_file_in_the_place_of_all_is_refused(tmp_path):
+    (tmp_path / "checkpoints").write_text("")
+    with pytest.raises(InputError, match="checkpoints: is not a directory; move it away"):
+        Checkpoints(tmp_path, CheckpointConfig())
 
 
 def test_another_recipe_is_no_damage(workdir, mesh):

@@ -232,6 +232,14 @@ def test_updates_that_are_not_finite_are_skipped_and_not_saved(finished, tmp_pat
     assert [path.name for path in (tmp_path / "many/checkpoints").iterdir()] == ["2"]
 
 
+def test_a_run_whose_last_updates_are_not_finite_fails_whenever_it_is_called(tmp_path, monkeypatch):
+    spoil(monkeypatch, {4, 5, 6})
+    for _ in range(2):
+        with pytest.raises(InputError, match="the last 3 updates were skipped"):
+            train(recipe(tmp_path, max_skipped=3, log_every=6))
+        assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["2"]
+
+
 def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(finished, tmp_path, capsys):
     undisturbed, model = finished
     workdir = shutil.copytree(undisturbed, tmp_path / "work")

@@ -70,7 +70,8 @@ def one_device():
 
 @pytest.mark.parametrize("config", [VIT, RESNET], ids=["vit", "resnet"])
 @pytest.mark.parametrize(
-    ("shape", "micro_batch"), [((1, 1, 1), 8), ((1, 1, 1), 1), ((4, 1, 1), 2), ((2, 2, 2), 2)]
+    ("shape", "micro_batch"),
+    [((1, 1, 1), 8), ((1, 1, 1), 1), ((4, 1, 1), 2), ((1, 1, 2), 8), ((2, 2, 2), 2)],
 )
 def test_the_gradient_is_that_of_the_whole_batch(config, shape, micro_batch):
     """Dropped patches included: they are drawn for the batch, not for its parts."""
