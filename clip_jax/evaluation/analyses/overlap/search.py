@@ -22,7 +22,9 @@ MOST_BITS, PER_CELL = 16, 64
 UNCERTAIN_BITS = 6
 """A description is looked up as if each of its least certain signs could be either."""
 CHUNK = 65536
-"""Pictures of the gallery that are described at once."""
+"""Pictures of the gallery that are searched at once; their descriptions take 500 MB."""
+BLOCK = 4096
+"""Pictures that are described at once."""
 SAMPLE = 4096
 """Pictures that the principal components are taken from."""
 CANDIDATES = 24
@@ -73,8 +75,9 @@ def find_candidates(
     """
     describe = Describer(np.asarray(gallery[:: max(1, len(gallery) // SAMPLE)]))
     cells = Cells(describe.middle, min(CHUNK, len(gallery)) * VIEWS)
-    views = np.concatenate([describe(queries), describe(queries[..., ::-1])])
+    views = describe(np.concatenate([queries, queries[..., ::-1]]))
     parts, whole = cells.shelve(views, EVERY), cells.shelve(views, WHOLE, UNCERTAIN_BITS)
+    del views  # of many queries, gigabytes
     best = np.zeros(0, MATCH)
     for start in range(0, len(gallery), CHUNK):
         views = describe(np.asarray(gallery[start : start + CHUNK]))
@@ -144,7 +147,7 @@ class Cells:
     def __init__(self, middle: np.ndarray, rows: int):
         """middle: what is subtracted before signs are taken; rows: how many will be shelved."""
         bits = int(np.clip(np.log2(max(rows, 1) / PER_CELL), 0, MOST_BITS))
-        self._middle, self._powers = middle[:bits], 2 ** np.arange(bits)
+        self._middle = middle[:bits]
 
     def shelve(self, views: np.ndarray, step: int, uncertain: int = 0) -> "Shelves":
         """Descriptions [n, VIEWS, d], of each picture every `step`-th, sorted by their cell.
@@ -152,12 +155,14 @@ class Cells:
         uncertain: how many of a description's least certain signs are taken both ways.
         """
         rows = views[:, ::step].reshape(-1, views.shape[2])
-        offsets = rows[:, : len(self._middle)] - self._middle
-        cells = [((offsets > 0) @ self._powers).astype(np.int32)]
+        cell = np.zeros(len(rows), np.int32)
+        for bit, middle in enumerate(self._middle):
+            cell |= (rows[:, bit] > middle).astype(np.int32) << bit
+        cells = [cell]
         if uncertain:
-            doubt = np.argsort(np.abs(offsets), axis=1)[:, :uncertain]
-            for flip in self._powers[doubt.T].astype(np.int32):
-                cells += [known ^ flip for known in cells]
+            offsets = np.abs(rows[:, : len(self._middle)] - self._middle)
+            for bit in np.argsort(offsets, axis=1)[:, :uncertain].T.astype(np.int32):
+                cells += [known ^ (1 << bit) for known in cells]
         every = np.concatenate(cells)
         order = np.argsort(every, kind="stable")
         bounds = np.searchsorted(every[order], np.arange(2 ** len(self._middle) + 1))
@@ -201,12 +206,17 @@ class Describer:
 
     def __call__(self, grey: np.ndarray) -> np.ndarray:
         """uint8 [n, FRAMES, SIDE, SIDE] -> float32 [n, VIEWS, d]."""
-        pixels = grey.reshape(-1, SIDE * SIDE).astype(np.float32) / 255
         views, size, _ = self._waves.shape
-        rows = (pixels @ self._waves.reshape(views * size, -1).T).reshape(-1, views, size)
-        length = np.sqrt(np.einsum("nvd,nvd->nv", rows, rows))
-        rows /= np.maximum(length, 1e-2)[..., None]
-        return rows.reshape(len(grey), FRAMES * views, size)
+        waves = self._waves.reshape(views * size, -1).T
+        described = np.empty((len(grey), FRAMES * views, size), np.float32)
+        for start in range(0, len(grey), BLOCK):
+            pixels = np.asarray(grey[start : start + BLOCK]).reshape(-1, SIDE * SIDE)
+            rows = (pixels.astype(np.float32) / 255 @ waves).reshape(-1, FRAMES * views, size)
+            length = np.sqrt(np.einsum("nvd,nvd->nv", rows, rows))
+            np.divide(
+                rows, np.maximum(length, 1e-2)[..., None], out=described[start : start + BLOCK]
+            )
+        return described
 
 
 def waves() -> np.ndarray:
