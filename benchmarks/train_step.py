@@ -56,7 +56,7 @@ def write_inputs(config: TrainConfig, files: Path) -> None:
     from clip_jax.data.pipeline import Batches
     from clip_jax.data.sources.spec import open_pairs
     from clip_jax.model import resize_of
-    from clip_jax.training.loop import make_tokenizer
+    from clip_jax.training.captions import make_tokenizer
     from clip_jax.weights.open_clip import CONFIG, config_to_open_clip
 
     source = open_pairs(config.data.train, config.model.image.image_size, config.data.fields)

@@ -20,9 +20,9 @@ from clip_jax.parallel.hlo import Collective, collectives, kernel_cycles
 from clip_jax.parallel.mesh import batch_sharding, make_mesh
 from clip_jax.parallel.topology import parse_slice, tpu_devices
 from clip_jax.training.assemble import build_model, build_step
+from clip_jax.training.checks import check_batch
 from clip_jax.training.config import TrainConfig
 from clip_jax.training.feed import AHEAD
-from clip_jax.training.loop import check_batch
 from clip_jax.training.optimizer import Rates, check_rates, make_optimizer, rate_factors
 from clip_jax.training.state import TrainState, abstract_state
 

@@ -3,32 +3,24 @@
 import contextlib
 import dataclasses
 import functools
-import hashlib
-import json
 import shutil
 import sys
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
-import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from clip_jax.data.augment import Augment
 from clip_jax.data.pipeline import Batches
 from clip_jax.data.samples import PairSource
 from clip_jax.data.sources.spec import (
     describe_problems,
-    open_captioned,
-    open_labelled,
     open_pairs,
 )
-from clip_jax.data.text.hub import local_vocabulary
-from clip_jax.data.text.tokenizers import Tokenizer, train_sentencepiece
+from clip_jax.data.text.tokenizers import Tokenizer
 from clip_jax.data.text.vocabulary import open_tokenizer
 from clip_jax.data.workers import Batch
 from clip_jax.errors import InputError
@@ -40,8 +32,16 @@ from clip_jax.parallel.mesh import BATCH_AXES, batch_shards, make_mesh, process_
 from clip_jax.parallel.processes import gather, same_errors
 from clip_jax.parallel.sharding import whole_over
 from clip_jax.training.assemble import build_model, build_step
+from clip_jax.training.captions import caption_lengths, make_tokenizer
 from clip_jax.training.checkpoints import Checkpoints
-from clip_jax.training.config import OPERATIONAL, TrainConfig, check_train_config, flatten_config
+from clip_jax.training.checks import (
+    check_batch,
+    check_evaluation,
+    check_processes_agree,
+    check_same_recipe,
+    fingerprint,
+)
+from clip_jax.training.config import TrainConfig, check_train_config, flatten_config
 from clip_jax.training.curve import draw_curve
 from clip_jax.training.feed import BadCount, as_reasons, on_devices
 from clip_jax.training.lengths import LengthGroups, plan_groups
@@ -52,12 +52,6 @@ from clip_jax.training.record import record_start
 from clip_jax.training.state import TrainState, abstract_state, init_state, state_from
 from clip_jax.training.stopping import stop_on_signal
 from clip_jax.weights.workdir import TOKENIZER, config_to_json
-
-VOCABULARY_CAPTIONS = 100_000
-"""Captions read at most to train a vocabulary."""
-
-LENGTH_CAPTIONS = 1000
-"""Captions read at most to plan the groups by length."""
 
 
 @contextlib.contextmanager
@@ -224,25 +218,6 @@ class Run:
         return state
 
 
-def check_batch(config: TrainConfig, mesh: Mesh) -> None:
-    """Refuse a batch that the mesh does not divide, and a share that micro-batches do not."""
-    process_share(mesh)
-    shards = batch_shards(mesh)
-    if config.batch_size % shards:
-        below = config.batch_size // shards * shards
-        raise InputError(
-            f"batch_size {config.batch_size} is not divisible by the {shards} parts into which "
-            f"the mesh splits it; set --batch-size {below or shards} or --mesh.tensor"
-        )
-    share = config.batch_size // shards
-    if config.micro_batch is not None and share % config.micro_batch:
-        fitting = max(n for n in range(1, min(config.micro_batch, share) + 1) if share % n == 0)
-        raise InputError(
-            f"micro_batch {config.micro_batch} does not divide a device's share of the batch, "
-            f"{share}; set --micro-batch {fitting}"
-        )
-
-
 def make_workdir(path: str) -> Path:
     """Create the workdir, and check that all processes see the same one."""
     workdir, (mark, *_) = Path(path), gather(f".{uuid.uuid4().hex}")
@@ -260,41 +235,6 @@ def make_workdir(path: str) -> Path:
     if first:
         (workdir / mark).unlink()
     return workdir
-
-
-def check_processes_agree(config: TrainConfig, source: PairSource) -> None:
-    """Refuse processes that were started with different recipes or see different data."""
-    here = {"config": flatten_config(config), "data": fingerprint(source)}
-    first, *_ = gather(json.dumps(here))
-    with same_errors():
-        differences = find_differences(json.loads(first), here, ("processes.index",))
-        if differences:
-            raise InputError(f"not the run of process 0 ({differences}); start all alike")
-
-
-def check_same_recipe(saved: dict[str, Any], config: TrainConfig, source: PairSource) -> None:
-    """Refuse to continue a run with another recipe or other data."""
-    here = {"config": flatten_config(config), "data": fingerprint(source)}
-    differences = find_differences(saved, here, OPERATIONAL)
-    if differences:
-        raise InputError(
-            f"{config.workdir}: holds a run of another recipe ({differences})"
-            "; choose another --workdir, or continue it as it was"
-        )
-
-
-def find_differences(there: dict[str, Any], here: dict[str, Any], but_for: tuple[str, ...]) -> str:
-    """How two runs' "config" and "data" differ, but for fields with these prefixes; "" if not."""
-    before, now = there["config"], here["config"]
-    differences = [
-        f"{name} {before.get(name)} there, {now.get(name)} here"
-        for name in sorted(before.keys() | now.keys())
-        if not name.startswith(but_for) and before.get(name) != now.get(name)
-    ]
-    if there["data"] != here["data"]:
-        differences.append(f"data of {there['data']} there, {here['data']} here")
-    more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
-    return "; ".join(differences[:3]) + more
 
 
 def finish_early(step: int, checkpoints: Checkpoints) -> NoReturn:
@@ -368,52 +308,3 @@ def load_initial(config: TrainConfig) -> Model | None:
             "set the recipe's model to that of the weights"
         )
     return given
-
-
-def make_tokenizer(
-    config: TrainConfig, source: PairSource, given: Model | None = None
-) -> Tokenizer:
-    """The vocabulary of a new run: of the model it starts from, named, or trained on captions."""
-    if given is not None:
-        if given.tokenizer is None:
-            raise InputError(
-                f"{config.init_from}: comes without its vocabulary; name it by --data.tokenizer"
-            )
-        return given.tokenizer
-    length = config.model.text.context_length
-    if config.data.tokenizer is not None:
-        return open_tokenizer(local_vocabulary(config.data.tokenizer), length)
-    chosen = spread(len(source), VOCABULARY_CAPTIONS)
-    captions = (caption for i in chosen for caption in source.captions(i))
-    return train_sentencepiece(captions, config.data.vocab_size, length)
-
-
-def caption_lengths(source: PairSource, augment: Augment, tokenizer: Tokenizer) -> np.ndarray:
-    """int [n]: lengths in tokens, start and end included, of captions spread over the data."""
-    with ThreadPoolExecutor() as threads:  # one after the other, remote files would take long
-        captions = list(threads.map(source.captions, spread(len(source), LENGTH_CAPTIONS)))
-    rng = np.random.default_rng(0)
-    texts = [augment.caption(given, rng) for given in captions if given]
-    return tokenizer(texts, truncate=True).argmax(axis=1) + 1
-
-
-def fingerprint(source: PairSource) -> str:
-    """Tells one training set from another: their number of pairs and a hash of some captions."""
-    captions = "\n".join("\n".join(source.captions(i)) for i in spread(len(source), 64))
-    digest = hashlib.sha256(captions.encode("utf-8", errors="replace")).hexdigest()
-    return f"{len(source)} pairs, {digest[:12]}"
-
-
-def spread(length: int, count: int) -> list[int]:
-    """At most `count` indices, evenly spread over a sequence of this length."""
-    count = min(length, count)
-    return [i * length // count for i in range(count)]
-
-
-def check_evaluation(config: TrainConfig) -> None:
-    """Open the evaluation sets, so that a wrong one is refused before training, not after."""
-    size = config.model.image.image_size
-    for spec in config.evaluation.zeroshot:
-        open_labelled(spec, size)
-    for spec in config.evaluation.retrieval:
-        open_captioned(spec, size)
