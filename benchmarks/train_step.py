@@ -82,6 +82,7 @@ def time_ours(files: Path, seconds: float, text_groups: int) -> dict[str, float]
     import jax
 
     from clip_jax import Compute
+    from clip_jax.data.text.ids import text_lengths
     from clip_jax.models.clip import CLIP
     from clip_jax.parallel.mesh import MeshConfig, batch_shards, make_mesh, put_batch
     from clip_jax.training.lengths import plan_groups
@@ -98,7 +99,7 @@ def time_ours(files: Path, seconds: float, text_groups: int) -> dict[str, float]
     step = make_train_step(model, optimizer, schedule, mesh)
     arrays = np.load(files / "batches.npz")
     tokens, share = arrays["tokens"], arrays["tokens"].shape[1] // batch_shards(mesh)
-    lengths = tokens.argmax(axis=-1).ravel() + 1
+    lengths = text_lengths(tokens).ravel()
     groups = plan_groups(lengths, tokens.shape[-1], share, text_groups)
     batches = [
         {"images": images, **(groups.arrange(texts) or {"tokens": texts})}

@@ -149,10 +149,11 @@ def count_words() -> Callable[[str], int]:
 def count_tokens(vocabulary: str) -> Callable[[str], int]:
     """A function: the length of a caption in tokens, start and end included."""
     from clip_jax.data.text.hub import local_vocabulary
+    from clip_jax.data.text.ids import text_lengths
     from clip_jax.data.text.vocabulary import open_tokenizer
 
     tokenizer = open_tokenizer(local_vocabulary(vocabulary), LONGEST)
-    return lambda caption: int(tokenizer(caption, truncate=True)[0].argmax()) + 1
+    return lambda caption: int(text_lengths(tokenizer(caption, truncate=True))[0])
 
 
 def run_convert(command: Convert) -> None:

@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from clip_jax.data.pipeline import image_batches
 from clip_jax.data.samples import ImageSource
+from clip_jax.data.text.ids import text_lengths
 from clip_jax.errors import InputError
 from clip_jax.model import Model
 from clip_jax.parallel.mesh import (
@@ -122,7 +123,7 @@ def embed_tokens(
     on_batch: Callable[[int], None] = lambda done: None,
 ) -> np.ndarray:
     """embed_texts of token ids: int32 [texts, context] -> float32 [texts, embed]."""
-    lengths = tokens.argmax(axis=1) + 1  # up to the end-of-text token, which the tower reads
+    lengths = text_lengths(tokens)
     order = np.argsort(lengths, kind="stable")
     plan = Plan(len(tokens), min(batch_size, len(tokens)), mesh_of(model.params))
     process, processes = plan.share

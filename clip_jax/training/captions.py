@@ -7,6 +7,7 @@ import numpy as np
 from clip_jax.data.augment import Augment
 from clip_jax.data.samples import PairSource
 from clip_jax.data.text.hub import local_vocabulary
+from clip_jax.data.text.ids import text_lengths
 from clip_jax.data.text.tokenizers import Tokenizer, train_sentencepiece
 from clip_jax.data.text.vocabulary import open_tokenizer
 from clip_jax.errors import InputError
@@ -44,7 +45,7 @@ def caption_lengths(source: PairSource, augment: Augment, tokenizer: Tokenizer) 
         captions = list(threads.map(source.captions, spread(len(source), LENGTH_CAPTIONS)))
     rng = np.random.default_rng(0)
     texts = [augment.caption(given, rng) for given in captions if given]
-    return tokenizer(texts, truncate=True).argmax(axis=1) + 1
+    return text_lengths(tokenizer(texts, truncate=True))
 
 
 def spread(length: int, count: int) -> list[int]:

@@ -19,6 +19,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from clip_jax.data.text.ids import text_lengths
 from clip_jax.parallel.mesh import BATCH_AXES
 
 LENGTH_STEP = 8
@@ -56,7 +57,7 @@ class LengthGroups:
             return {"tokens": tokens}
         share = sum(self.rows)
         shares = tokens.reshape(-1, share, tokens.shape[-1])
-        lengths = shares.argmax(axis=-1) + 1  # up to the end token, which has the highest id
+        lengths = text_lengths(shares)
         order = lengths.argsort(axis=-1, kind="stable")
         ends = np.cumsum(self.rows)
         longest = np.take_along_axis(lengths, order, axis=-1)[:, ends - 1]
