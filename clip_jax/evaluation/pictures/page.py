@@ -7,9 +7,8 @@ from pathlib import Path
 
 from clip_jax.data.files import read_file
 from clip_jax.data.images import UNREADABLE
+from clip_jax.evaluation.page import html_page, thumbnail
 from clip_jax.evaluation.pictures.show import printable
-from clip_jax.evaluation.suite.analysis import thumbnail
-from clip_jax.evaluation.suite.style import html_page
 
 MOST = 1000
 """Pictures that a page shows of a ranking or group; what comes after them is counted."""

@@ -1,22 +1,17 @@
 """What a report shows of a classified set beside its metrics: confusion, calibration, mistakes."""
 
-import base64
-import io
 from dataclasses import dataclass
 
 import numpy as np
-import PIL.Image
 
-from clip_jax.data.images import load_image
-from clip_jax.data.samples import Image, LabelledImages
+from clip_jax.data.samples import LabelledImages
+from clip_jax.evaluation.page import thumbnail
 from clip_jax.evaluation.results import Result
 from clip_jax.evaluation.zeroshot import Scores
 
 BINS = 15
 """Of equal width, by confidence (Guo et al. 2017)."""
 MISTAKES = 12
-THUMBNAIL = 160
-"""Pixels of a picture's longer side."""
 
 
 @dataclass(frozen=True)
@@ -120,13 +115,3 @@ def calibration(confidence: np.ndarray, right: np.ndarray) -> list[Bin]:
         Bin(int(own.sum()), float(confidence[own].mean()), float(right[own].mean()))
         for own in (number == value for value in np.unique(number))
     ]
-
-
-def thumbnail(image: Image) -> str:
-    """A small JPEG of a picture, in base64; what is transparent becomes white."""
-    picture = load_image(image).convert("RGBA")
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    ground = PIL.Image.new("RGBA", picture.size, "white")
-    file = io.BytesIO()
-    PIL.Image.alpha_composite(ground, picture).convert("RGB").save(file, "jpeg", quality=80)
-    return base64.b64encode(file.getvalue()).decode()

@@ -7,10 +7,10 @@ confident mistakes as pictures.
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from clip_jax.evaluation.page import html_page
 from clip_jax.evaluation.suite.analysis import Analysis, Evaluation, Mistake
 from clip_jax.evaluation.suite.charts import bar_chart, confusion_table, reliability_diagram
 from clip_jax.evaluation.suite.datacomp import averages, main_metric
-from clip_jax.evaluation.suite.style import html_page
 
 
 def render_report(models: Mapping[str, Sequence[Evaluation]]) -> str:

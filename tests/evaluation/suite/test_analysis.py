@@ -8,18 +8,16 @@ from dataclasses import asdict
 import numpy as np
 import PIL.Image
 import pytest
-from shards import encode, number_of, smooth, solid
+from shards import encode, number_of, solid
 
 from clip_jax.data.samples import LabelledImages
 from clip_jax.evaluation.suite.analysis import (
     MISTAKES,
-    THUMBNAIL,
     Analysis,
     Bin,
     analyse,
     calibration,
     confidences,
-    thumbnail,
 )
 from clip_jax.evaluation.zeroshot import Scores
 
@@ -87,15 +85,3 @@ def test_only_some_mistakes_are_kept():
 
 def test_what_is_kept_as_json_comes_back(analysis):
     assert Analysis.from_json(json.loads(json.dumps(asdict(analysis)))) == analysis
-
-
-@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "1"])
-def test_thumbnails_of_any_picture(mode):
-    small = picture(thumbnail(encode(smooth((400, 300), mode))))
-    assert (small.mode, small.size) == ("RGB", (THUMBNAIL, THUMBNAIL * 3 // 4))
-
-
-def test_thumbnails_of_pixels_and_of_transparent_pictures():
-    clear = PIL.Image.new("RGBA", (20, 20), (0, 0, 0, 0))
-    assert np.asarray(picture(thumbnail(encode(clear)))).min() > 250
-    assert number_of(np.asarray(picture(thumbnail(np.asarray(solid(3)))))) == 3

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from clip_jax.evaluation.suite.style import html_page
+from clip_jax.evaluation.page import html_page
 
 OWN_STYLE = """
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(250px, 1fr)); gap: 18px; }

@@ -24,9 +24,9 @@ from clip_jax.evaluation.analyses.overlap.signature_file import (
     read_signatures,
 )
 from clip_jax.evaluation.analyses.overlap.statistics import Split, split
+from clip_jax.evaluation.page import thumbnail
 from clip_jax.evaluation.results import write_file
 from clip_jax.evaluation.run import classify, progress
-from clip_jax.evaluation.suite.analysis import thumbnail
 from clip_jax.evaluation.suite.run import Found, data_identity, find_sets
 from clip_jax.model import Model
 

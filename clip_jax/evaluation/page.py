@@ -1,6 +1,16 @@
-"""The frame and the style sheet of pages that need nothing else, for light and dark screens."""
+"""Pages that need nothing else: their frame, their style on light and dark screens, thumbnails."""
 
+import base64
+import io
 from html import escape
+
+import PIL.Image
+
+from clip_jax.data.images import load_image
+from clip_jax.data.samples import Image
+
+THUMBNAIL = 160
+"""Pixels of a picture's longer side."""
 
 STYLE = """
 :root {
@@ -92,3 +102,13 @@ def html_page(title: str, body: str) -> str:
         f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
         f"<body>{body}</body></html>\n"
     )
+
+
+def thumbnail(image: Image) -> str:
+    """A small JPEG of a picture, in base64; what is transparent becomes white."""
+    picture = load_image(image).convert("RGBA")
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    ground = PIL.Image.new("RGBA", picture.size, "white")
+    file = io.BytesIO()
+    PIL.Image.alpha_composite(ground, picture).convert("RGB").save(file, "jpeg", quality=80)
+    return base64.b64encode(file.getvalue()).decode()
