@@ -4,7 +4,6 @@ People's accuracies come as a csv with the column class and any of zeroshot, 1_s
 shares of 1; the model is measured in the same settings.
 """
 
-import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from clip_jax.evaluation.probes.features import Features, project
 from clip_jax.evaluation.probes.few_shot import fit_shots
 from clip_jax.evaluation.probes.run import both_splits
 from clip_jax.evaluation.results import Result
+from clip_jax.evaluation.tables import read_table
 from clip_jax.evaluation.zeroshot import build_classifier
 from clip_jax.model import Model
 from clip_jax.parallel.processes import same_errors
@@ -105,21 +105,14 @@ def run_difficulty(
 
 def read_people(path: Path) -> dict[str, dict[str, float]]:
     """By setting, the accuracy of each class; an empty cell leaves a class out of a setting."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a csv in UTF-8 ({error})") from None
-    header = list(rows[0]) if rows else []
-    settings = [name for name in header if _shots(name) is not None]
-    if "class" not in header or not settings:
+    rows = read_table(path)
+    settings = [name for name in rows[0] if _shots(name) is not None]
+    if "class" not in rows[0] or not settings:
         raise InputError(f"{path}: needs the column class and one of zeroshot, 1_shot, 2_shot, ...")
     known: dict[str, dict[str, float]] = {setting: {} for setting in settings}
     for number, row in enumerate(rows, 2):
         for setting in settings:
-            if cell := (row[setting] or "").strip():
+            if cell := row[setting].strip():
                 known[setting][row["class"]] = _share(path, number, cell)
     return known
 

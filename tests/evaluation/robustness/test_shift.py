@@ -153,7 +153,6 @@ def test_the_plot_is_a_picture(tmp_path, others):
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("a.csv", f"model,dataset,reference,shifted\n{'m' * 200_000},d,0.5,0.5\n"),
         ("a.json", "[" * 100_000),
         ("a.json", f'[{{"model": "m", "dataset": "d", "reference": {"9" * 400}, "shifted": 1}}]'),
     ],

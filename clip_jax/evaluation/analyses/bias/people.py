@@ -1,6 +1,5 @@
 """Tables of pictures of people: a csv with a column of files and columns that say who is shown."""
 
-import csv
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from clip_jax.data.samples import Image
 from clip_jax.errors import InputError
+from clip_jax.evaluation.tables import read_table
 
 FAIRFACE = ("race", "gender", "age")
 """What FairFace's tables, which have a column of files too, say of each picture."""
@@ -39,14 +39,14 @@ def read_people(path: Path, wanted: Sequence[str], file: str) -> People:
     Raises InputError for a column that is not there, an empty cell, or a picture that is missing:
     none of these can be told from a small group afterwards.
     """
-    rows = _read(path)
+    rows = read_table(path)
     for name in (file, *wanted):
         if name not in rows[0]:
-            raise InputError(f"{path}: no column {name!r}; it has {', '.join(map(str, rows[0]))}")
+            raise InputError(f"{path}: no column {name!r}; it has {', '.join(rows[0])}")
     columns: dict[str, list[str]] = {name: [] for name in (file, *wanted)}
     for number, row in enumerate(rows, 2):
         for name, values in columns.items():
-            value = (row[name] or "").strip()
+            value = row[name].strip()
             if not value:
                 raise InputError(f"{path}: row {number} has nothing in column {name!r}")
             values.append(value)
@@ -59,20 +59,6 @@ def read_people(path: Path, wanted: Sequence[str], file: str) -> People:
 
 def default_groups(path: Path) -> tuple[str, ...]:
     """The columns of groups that need not be named: FairFace's. Raises InputError for others."""
-    if set(FAIRFACE) <= set(_read(path)[0]):
+    if set(FAIRFACE) <= set(read_table(path)[0]):
         return FAIRFACE
     raise InputError(f"{path}: not FairFace's columns; name those of the groups with --groups")
-
-
-def _read(path: Path) -> list[dict[str, str]]:
-    """The rows of a table, at least one."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a csv in UTF-8 ({error})") from None
-    if not rows:
-        raise InputError(f"{path}: no rows in it")
-    return rows
