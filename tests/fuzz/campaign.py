@@ -1,6 +1,6 @@
 """The long fuzzing campaign: PYTHONPATH=tests python -m fuzz.campaign --inputs 1000000
 
-Gives damaged files to every parser (targets.py), in a process that may take so much memory and so
+Gives damaged files to every parser (targets), in a process that may take so much memory and so
 many seconds an input. What is neither read nor refused in one line is saved under --findings, with
 the traceback. Input number n of a target depends on the seed alone; --output keeps the table.
 """
@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from fuzz.mutate import mutated
-from fuzz.targets import REFUSALS, TARGETS
+from fuzz.target import REFUSALS
+from fuzz.targets import TARGETS
 
 SECONDS = 10
 """An input may take, on a machine that does other work besides."""

@@ -7,7 +7,8 @@ import random
 
 import pytest
 from fuzz.mutate import GROWTH, mutated
-from fuzz.targets import REFUSALS, TARGETS
+from fuzz.target import REFUSALS
+from fuzz.targets import TARGETS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

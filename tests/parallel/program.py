@@ -14,7 +14,13 @@ from jax.sharding import PartitionSpec as P
 from clip_jax.commandline import main, parse
 from clip_jax.errors import InputError
 from clip_jax.parallel.mesh import MESH_AXES, MeshConfig, make_mesh, process_share, put_batch
-from clip_jax.parallel.processes import ProcessesConfig, gather, same_errors, start_processes
+from clip_jax.parallel.processes import (
+    ProcessesConfig,
+    ask_all,
+    gather,
+    same_errors,
+    start_processes,
+)
 from clip_jax.parallel.sharding import put_tree
 
 # The processes of a v5e:4x4's chips in the order of jax.make_mesh, for 16 x 1 and 4 x 4.
@@ -47,7 +53,7 @@ def run(arguments):
     if role == "meet":
         said = {"devices": [jax.local_device_count(), jax.device_count()]}
         said |= {"texts": gather("ä" * jax.process_index()), "refusal": refusal()}
-        say(said | {"rows": rows(), "tree": tree()})
+        say(said | {"agreed": agreed(), "rows": rows(), "tree": tree()})
 
 
 def say(what):
@@ -64,6 +70,16 @@ def refusal():
     except InputError as error:
         with same_errors():
             return str(error)
+
+
+def agreed():
+    """What each process hears if all, all but one, or one of them say yes."""
+    meshes = make_mesh(MeshConfig()), make_mesh(MeshConfig(data=2, tensor=8))
+    others = jax.process_index() != 1
+    return [
+        [answer() for answer in [ask_all(holds, mesh) for holds in (True, others, not others)]]
+        for mesh in meshes
+    ]
 
 
 def rows():

@@ -48,6 +48,10 @@ def test_an_error_on_one_process_is_one_on_all(meeting):
     assert [said["refusal"] for said in meeting] == [other, "no such file", other, other]
 
 
+def test_what_holds_for_one_process_does_not_hold_for_all(meeting):
+    assert [said["agreed"] for said in meeting] == [[[True, False, False]] * 2] * 4
+
+
 @pytest.mark.parametrize("mesh", ["data", "tensor inside", "tensor across", "whole", "TPU tensor"])
 def test_the_parts_of_all_processes_are_the_batch(meeting, mesh):
     assert [said["rows"][mesh] for said in meeting] == [list(range(16))] * 4

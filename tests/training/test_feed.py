@@ -45,6 +45,24 @@ def test_batches_come_in_order_as_global_arrays(mesh):
             assert examples[0].key == f"sample {number}"
 
 
+def test_captions_that_do_not_fit_their_groups_come_at_full_length(mesh):
+    short, long = [1, 9, 0, 0], [1, 2, 3, 9]
+    tokens = np.array([[long, short] * 8, [long] * 16, [short] * 16], np.int32)
+    given = (
+        Batch(np.zeros((16, 2, 2, 3), np.uint8), rows, np.zeros((16, len(REASONS)), np.int32), [])
+        for rows in itertools.chain(tokens, itertools.repeat(tokens[0]))
+    )
+    with contextlib.closing(on_devices(given, mesh, LengthGroups((1, 1), (2, 4)))) as feed:
+        first, second, third = (batch for batch, _, _ in itertools.islice(feed, 3))
+    assert set(second) == {"images", "tokens"}
+    np.testing.assert_array_equal(second["tokens"], tokens[1])
+    for batch, last in ((first, long), (third, short)):
+        assert set(batch) == {"images", "tokens", "order"}
+        np.testing.assert_array_equal(batch["tokens"][0], [short[:2]] * 8)
+        np.testing.assert_array_equal(batch["tokens"][1], [last] * 8)
+    np.testing.assert_array_equal(first["order"], [1, 0] * 8)
+
+
 def test_two_batches_are_made_ahead_and_no_more(mesh):
     log = []
     with contextlib.closing(on_devices(batches(log=log), mesh, WHOLE)) as feed:

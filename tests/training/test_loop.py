@@ -23,10 +23,11 @@ from clip_jax.data.images import Resize
 from clip_jax.data.pipeline import Batches
 from clip_jax.data.sources.spec import open_pairs
 from clip_jax.parallel.mesh import MeshConfig
-from clip_jax.training import loop
+from clip_jax.training import lengths, loop
 from clip_jax.training.assemble import build_step
 from clip_jax.training.checkpoints import Checkpoints
 from clip_jax.training.config import CheckpointConfig, DataConfig, EvaluationConfig, TrainConfig
+from clip_jax.training.lengths import LengthGroups
 from clip_jax.training.loop import make_workdir, train
 from clip_jax.training.metrics import StepLogger, read_metrics
 from clip_jax.training.optimizer import OptimizerConfig
@@ -134,6 +135,36 @@ def test_micro_batches_change_no_loss(finished, tmp_path):
     train(recipe(tmp_path, micro_batch=1))
     expected, actual = loss_lines(finished[0]), loss_lines(tmp_path)
     np.testing.assert_allclose([*actual.values()], [*expected.values()], rtol=1e-4)
+
+
+def test_captions_in_groups_by_length_change_no_loss(tmp_path, monkeypatch):
+    """Also where a batch has too many long ones, and across an interruption."""
+    monkeypatch.setattr(lengths, "GROUP_COST", 0)
+    monkeypatch.setattr(lengths, "DEVIATIONS", 0.5)
+    arranged, arrange = [], LengthGroups.arrange
+    monkeypatch.setattr(
+        LengthGroups, "arrange", lambda *given: arranged.append(arrange(*given)) or arranged[-1]
+    )
+    members = []
+    for number in range(64):
+        caption = "one after the other after the other" if number % 4 == 0 else f"{number}"
+        image = encode(solid(number, (16, 16)))
+        members += [(f"{number:02}.png", image), (f"{number:02}.txt", caption.encode())]
+    spec = f"wds:{write_tar(tmp_path / 'pairs.tar', members)}"
+    data = dataclasses.replace(RECIPE.data, train=spec)
+    runs = {
+        count: recipe(tmp_path / str(count), data=data, batch_size=16, text_groups=count)
+        for count in (1, 2)
+    }
+    train(runs[1])
+    assert all("order" not in texts for texts in arranged)
+    arranged.clear()
+    train_interrupted(monkeypatch, runs[2], 3)
+    train(runs[2])
+    assert any(texts is None for texts in arranged)
+    assert any(texts is not None and "order" in texts for texts in arranged)
+    expected, actual = loss_lines(tmp_path / "1"), loss_lines(tmp_path / "2")
+    np.testing.assert_allclose([*actual.values()], [*expected.values()], rtol=1e-5)
 
 
 def shards_with_bad_samples(folder, every):
