@@ -1,4 +1,4 @@
-"""One run at a time in a workdir: two would clear away each other's checkpoints."""
+"""One program at a time writes in a folder: two would undo what the other did."""
 
 import fcntl
 import os
@@ -14,28 +14,27 @@ from clip_jax.parallel.processes import same_errors
 
 
 @contextmanager
-def alone_in(workdir: Path) -> Iterator[None]:
-    """Hold the workdir, or raise InputError on all processes if another run holds it.
+def alone_in(folder: Path, advice: str) -> Iterator[None]:
+    """Hold a folder, or raise InputError, with the advice, on all processes if another run does.
 
     The system gives it back however the process ends.
     """
     with ExitStack() as stack:
         with same_errors():
             if jax.process_index() == 0:
-                _hold(workdir, stack)
+                _hold(folder, advice, stack)
         yield
 
 
-def _hold(workdir: Path, stack: ExitStack) -> None:
-    """Lock a file of the workdir, which says who did, until the stack is closed."""
-    file = stack.enter_context((workdir / "lock").open("a+"))
+def _hold(folder: Path, advice: str, stack: ExitStack) -> None:
+    """Lock a file of the folder, which says who did, until the stack is closed."""
+    file = stack.enter_context((folder / "lock").open("a+"))
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.seek(0)
         raise InputError(
-            f"{workdir}: another run is at work there ({file.read().strip()}); stop it first, or "
-            "choose another --workdir"
+            f"{folder}: another run is at work there ({file.read().strip()}); {advice}"
         ) from None
     except OSError:  # a file system without locks, such as some mounted buckets
         return

@@ -26,6 +26,7 @@ from clip_jax.data.workers import Batch
 from clip_jax.errors import InputError
 from clip_jax.evaluation.run import evaluate_all
 from clip_jax.loading import load
+from clip_jax.lock import alone_in
 from clip_jax.model import Model, resize_of
 from clip_jax.models.clip import CLIP
 from clip_jax.parallel.mesh import BATCH_AXES, batch_shards, make_mesh, process_share
@@ -45,7 +46,6 @@ from clip_jax.training.config import TrainConfig, check_train_config, flatten_co
 from clip_jax.training.curve import draw_curve
 from clip_jax.training.feed import BadCount, as_reasons, on_devices
 from clip_jax.training.lengths import LengthGroups, plan_groups
-from clip_jax.training.lock import alone_in
 from clip_jax.training.metrics import StepLogger, write_results
 from clip_jax.training.optimizer import check_rates, make_optimizer
 from clip_jax.training.record import record_start
@@ -91,7 +91,7 @@ def train(config: TrainConfig) -> Model:
         print(describe_problems(source.problems))
     workdir = make_workdir(config.workdir)
     with (
-        alone_in(workdir),
+        alone_in(workdir, "stop it first, or choose another --workdir"),
         contextlib.closing(Checkpoints(workdir, config.checkpoint)) as checkpoints,
     ):
         bad: dict[str, int] = {}

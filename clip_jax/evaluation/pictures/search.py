@@ -23,6 +23,7 @@ from clip_jax.evaluation.pictures.rank import largest, nearness, similar_groups,
 from clip_jax.evaluation.pictures.show import ROWS, plain, printable, report, report_unreadable
 from clip_jax.evaluation.results import write_file
 from clip_jax.evaluation.run import progress
+from clip_jax.lock import alone_in
 from clip_jax.model import Model
 
 BATCH = 128
@@ -95,9 +96,13 @@ def run_search(
     files = None if folder is None else find_pictures(folder)
     index = open_index(place, folder)
     model = load(name)
-    index = check_model(index, place, folder, model)
-    if files is not None:
-        update_index(index, files, model)
+    if files is None:
+        index = check_model(index, place, folder, model)
+    else:
+        place.mkdir(parents=True, exist_ok=True)
+        with alone_in(place, "wait for it, or name another --index"):
+            index = check_model(open_index(place, folder), place, folder, model)
+            update_index(index, files, model)
     report(f"{len(index)} pictures of {index.about.root}")
     report_unreadable(index.unreadable)
     answers = answer(index, model, questions)

@@ -14,6 +14,7 @@ from shards import encode, smooth, solid
 from clip_jax.errors import InputError
 from clip_jax.evaluation.pictures import search
 from clip_jax.evaluation.pictures.search import Questions, run_search
+from clip_jax.lock import alone_in
 
 
 @pytest.fixture
@@ -211,3 +212,13 @@ def test_too_few_pictures_to_compare(ask, folder):
     with pytest.raises(InputError, match="--unique takes at least two pictures"):
         ask(searched=alone, unique=True)
     assert len(ask(searched=alone, texts=("a cat",))["rankings"][0]["hits"]) == 1
+
+
+def test_two_do_not_add_to_an_index_at_once(ask, folder):
+    place = folder.parent / "index"
+    place.mkdir()
+    with alone_in(place, "wait"), pytest.raises(InputError, match=r"another run .* name another"):
+        ask(texts=("a",))
+    assert len(ask(texts=("a",))["rankings"]) == 1
+    with alone_in(place, "wait"):
+        assert len(ask(searched=None, texts=("a",))["rankings"]) == 1
