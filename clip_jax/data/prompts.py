@@ -5,7 +5,6 @@ only: prompts as they stand); or CLIP_benchmark's, an object with either of thes
 """
 
 import dataclasses
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from clip_jax.data.samples import LabelledImages, Templates
 from clip_jax.errors import InputError
+from clip_jax.textfiles import read_json, read_text
 
 MAX_CHARACTERS = 10_000
 """Of a prompt: a hundred times as many as a model reads."""
@@ -102,7 +102,7 @@ def check_templates(source: str, classnames: list[str], templates: Templates) ->
 
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file, none of them blank."""
-    lines = [line.strip() for line in _read_text(path).rstrip().splitlines()]
+    lines = [line.strip() for line in read_text(path).rstrip().splitlines()]
     if not lines:
         raise InputError(f"{path}: is empty")
     if "" in lines:
@@ -130,10 +130,7 @@ def _read(path: Path, dataset: str) -> Any:
     """The content of a file as a list of strings, or as lists of them by class."""
     if path.suffix != ".json":
         return read_lines(path)
-    try:
-        values = json.loads(_read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({error})") from None
+    values = read_json(path)
     if isinstance(values, dict):
         values = next((values[key] for key in benchmark_keys(dataset) if key in values), values)
     lists = list(values.values()) if isinstance(values, dict) else [values]
@@ -153,12 +150,3 @@ def benchmark_keys(dataset: str) -> list[str]:
 
 def _is_texts(values: Any) -> bool:
     return isinstance(values, list) and bool(values) and all(isinstance(v, str) for v in values)
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: is not UTF-8 text") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None

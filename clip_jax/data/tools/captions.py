@@ -4,7 +4,6 @@ Roboflow's COCO exports are folders with such a file, _annotations.coco.json, be
 """
 
 import io
-import json
 import re
 import shutil
 import tarfile
@@ -17,8 +16,9 @@ from typing import Any
 from clip_jax.data.sources.folder import TOKENIZATION
 from clip_jax.data.text.english import counted, listed, plural
 from clip_jax.errors import InputError
+from clip_jax.textfiles import read_json
 
-DAMAGES = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+DAMAGES = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 """What a file that is not in COCO's format raises."""
 ROBOFLOW = "_annotations.coco.json"
 ACROSS = ("left", "middle", "right")
@@ -73,18 +73,18 @@ def read_detections(path: Path, images: Path | None = None) -> list[Boxes]:
     does Roboflow's first one, which stands for all others.
     """
     file = path / ROBOFLOW if path.is_dir() else path
+    values = read_json(file)
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
         names = {each["id"]: _readable(each["name"]) for each in values["categories"]}
         found = {
-            each["id"]: (Boxes((images or file.parent) / each["file_name"], []), each)
+            each["id"]: (Boxes(_inside(images or file.parent, each["file_name"]), []), each)
             for each in values["images"]
         }
         for each in values["annotations"]:
             boxes, image = found[each["image_id"]]
             boxes.boxes.append(_box(each, names[each["category_id"]], image))
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror})") from None
+    except InputError:
+        raise
     except KeyError as error:
         raise InputError(f"{file}: not in COCO's format, or incomplete: no {error}") from None
     except DAMAGES as error:
@@ -173,12 +173,7 @@ def write_folders(pairs: Sequence[tuple[Path, str]], out: Path) -> None:
 
 def read_plurals(path: Path) -> dict[str, str]:
     """A JSON object: category -> plural."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({error})") from None
+    values = read_json(path)
     if not isinstance(values, dict) or not all(isinstance(v, str) for v in values.values()):
         raise InputError(f"{path}: must be an object of texts, {{category: plural}}")
     return {_readable(name): value for name, value in values.items()}
@@ -190,6 +185,13 @@ def _box(annotation: Mapping[str, Any], name: str, image: Mapping[str, Any]) -> 
     centre = ((left + width / 2) / across, (top + height / 2) / down)
     area = width * height / (across * down)
     return Box(name, centre, area, bool(annotation.get("iscrowd")))
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """A file in a folder or below it: what it names becomes training data."""
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise InputError(f"{name}: outside of {folder}, where the pictures are; see --images")
+    return folder / name
 
 
 def _readable(name: str) -> str:

@@ -23,10 +23,10 @@ from clip_jax.evaluation.probes.features import Features, project
 from clip_jax.evaluation.probes.few_shot import fit_shots
 from clip_jax.evaluation.probes.run import both_splits
 from clip_jax.evaluation.results import Result
-from clip_jax.evaluation.tables import read_table
 from clip_jax.evaluation.zeroshot import build_classifier
 from clip_jax.model import Model
 from clip_jax.parallel.processes import same_errors
+from clip_jax.textfiles import read_table
 
 ZERO_SHOT = "zeroshot"
 FEWEST_CLASSES = 3

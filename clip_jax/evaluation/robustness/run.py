@@ -28,6 +28,7 @@ from clip_jax.evaluation.run import classify
 from clip_jax.evaluation.zeroshot import metrics_of
 from clip_jax.model import Model
 from clip_jax.parallel.processes import same_errors
+from clip_jax.textfiles import read_json
 
 MAPPING = "objectnet_to_imagenet_1k.json"
 
@@ -89,10 +90,7 @@ def read_mapping(spec: str) -> dict[str, str]:
     file = local_dataset(path) / MAPPING
     if kind != "wds" or not file.is_file():
         return {}
-    try:
-        mapping = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file}: not JSON ({error})") from None
+    mapping = read_json(file)
     if not isinstance(mapping, dict) or not all(isinstance(v, str) for v in mapping.values()):
         raise InputError(f"{file}: not an object of texts")
     return mapping

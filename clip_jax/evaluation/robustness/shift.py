@@ -4,7 +4,6 @@ A model's accuracy on a shifted set is compared with its accuracy on the referen
 the same classes, and with what models of that accuracy usually reach there (Taori et al. 2020).
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 
 from clip_jax.errors import InputError
 from clip_jax.evaluation.plots import save_figure
-from clip_jax.evaluation.tables import read_table
+from clip_jax.textfiles import read_json, read_table
 
 FEWEST_MODELS = 3
 """Points that a baseline needs."""
@@ -104,17 +103,13 @@ def masked_accuracy(scores: np.ndarray, labels: np.ndarray, owner: np.ndarray) -
 def read_baseline(path: Path) -> list[Shift]:
     """Points of other models: a CSV with columns model, dataset, reference, shifted, or a JSON list
     of objects with these keys. Accuracies are shares of 1."""
+    rows = read_json(path) if path.suffix == ".json" else read_table(path)
     try:
-        rows = json.loads(path.read_bytes()) if path.suffix == ".json" else read_table(path)
         shifts = [
             Shift(row["model"], row["dataset"], float(row["reference"]), float(row["shifted"]))
             for row in rows
         ]
-    except InputError:
-        raise
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise InputError(
             f"{path}: not a table of model, dataset, reference and shifted ({error})"
         ) from None

@@ -142,7 +142,11 @@ def test_what_is_refused(folder, tmp_path):
     file.write_text("[]")
     assert "not in COCO's format" in refusal(read_detections, folder)
     file.write_text("{")
-    assert "not in COCO's format" in refusal(read_detections, folder)
+    assert "not JSON" in refusal(read_detections, folder)
+    for name in ("../outside.png", str(tmp_path / "outside.png")):
+        images = [{"id": 1, "file_name": name, "width": 9, "height": 9}]
+        file.write_text(json.dumps(values | {"images": images, "annotations": []}))
+        assert f"{name}: outside of " in refusal(read_detections, folder)
     assert "cannot be read" in refusal(read_detections, tmp_path / "none.json")
     assert "has no {c}" in refusal(Wording, "a photo")
     file.write_text(json.dumps(values))

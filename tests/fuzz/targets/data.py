@@ -212,6 +212,42 @@ def labels(folder: Path) -> Parser:
 
 
 @target()
+def detections(folder: Path) -> Parser:
+    """Boxes in COCO's format."""
+    from clip_jax.data.tools.captions import Wording, caption, read_detections
+
+    (folder / "a.png").write_bytes(PICTURE)
+    about = {
+        "categories": [{"id": 0, "name": "traffic_light"}, {"id": 1, "name": "dog"}],
+        "images": [{"id": 7, "file_name": "a.png", "width": 64, "height": 48}],
+        "annotations": [
+            {"image_id": 7, "category_id": 1, "bbox": [0, 1.5, 9, 9], "iscrowd": 0},
+            {"image_id": 7, "category_id": 0, "bbox": [30, 20, 30, 20]},
+        ],
+    }
+
+    def read(path: Path) -> None:
+        for each in read_detections(path):
+            if each.boxes:
+                caption(each.boxes, Wording(positions=True))
+
+    return [json.dumps(about).encode()], reads_file(folder / "boxes.json", read)
+
+
+@target()
+def folder_captions(folder: Path) -> Parser:
+    """Roboflow's captions, a line for each folder of pictures."""
+    from clip_jax.data.sources.folder import open_class_folders
+
+    for name in ("cat", "hot_dog"):
+        (folder / name).mkdir()
+        (folder / name / "a.png").write_bytes(PICTURE)
+    return [b"a cat\na hot dog\n", b"\xef\xbb\xbfa cat\r\na hot dog"], reads_file(
+        folder / "_tokenization.txt", lambda _: open_class_folders(str(folder), FIELDS)
+    )
+
+
+@target()
 def prompts(folder: Path) -> Parser:
     """Class names or templates in JSON."""
     from clip_jax.data.prompts import PromptFiles, check_templates, class_prompts

@@ -1,4 +1,4 @@
-"""Files of our own, which others may have written."""
+"""Files of our own, which others may have written, and tables that users give."""
 
 import json
 from pathlib import Path
@@ -94,3 +94,24 @@ def picture_index_header(folder: Path) -> Parser:
 @target()
 def picture_index_lines(folder: Path) -> Parser:
     return picture_index(folder, "files-0.jsonl")
+
+
+@target()
+def people(folder: Path) -> Parser:
+    """Who is shown on pictures."""
+    from clip_jax.evaluation.analyses.bias.people import default_groups, read_people
+
+    (folder / "a.png").write_bytes(PICTURE)
+    table = b'file,age,gender,race\na.png,3-9,Female,Black\na.png,"0, 2",Male,Indian\n'
+    return [table], reads_file(
+        folder / "people.csv", lambda path: read_people(path, default_groups(path), "file")
+    )
+
+
+@target()
+def difficulty(folder: Path) -> Parser:
+    """Accuracies of people by class."""
+    from clip_jax.evaluation.analyses.difficulty import read_people
+
+    table = b"class,zeroshot,1_shot\ncat,0.5,1\ndog,,0.25\n"
+    return [table], reads_file(folder / "people.csv", read_people)

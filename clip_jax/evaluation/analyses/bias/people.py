@@ -7,7 +7,7 @@ from pathlib import Path
 
 from clip_jax.data.samples import Image
 from clip_jax.errors import InputError
-from clip_jax.evaluation.tables import read_table
+from clip_jax.textfiles import read_table
 
 FAIRFACE = ("race", "gender", "age")
 """What FairFace's tables, which have a column of files too, say of each picture."""

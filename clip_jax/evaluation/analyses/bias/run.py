@@ -31,6 +31,7 @@ from clip_jax.evaluation.run import progress
 from clip_jax.evaluation.zeroshot import build_classifier
 from clip_jax.model import Model
 from clip_jax.parallel.processes import same_errors
+from clip_jax.textfiles import read_json
 
 ACCURACY = "accuracy"
 BARS_SHOWN = 40
@@ -114,7 +115,7 @@ def read_classes(people: People, probe: Probe) -> Classes:
     """The classes of the label columns, and the extra ones of the file."""
     if not probe.label:
         return Classes([], np.zeros(len(people), int), {})
-    names = _read_json(probe.names) if probe.names else {}
+    names = _read_object(probe.names) if probe.names else {}
     texts = [
         " ".join(str(names.get(value, value.replace("_", " "))) for value in values)
         for values in people.joined(probe.label)
@@ -122,7 +123,7 @@ def read_classes(people: People, probe: Probe) -> Classes:
     own = sorted(set(texts))
     if len(own) < 2:
         raise InputError(f"{people.name}: all pictures are {own[0]!r}; there is nothing to tell")
-    extra = _read_json(probe.extra) if probe.extra else {}
+    extra = _read_object(probe.extra) if probe.extra else {}
     if not all(map(_is_texts, extra.values())):
         raise InputError(f"{probe.extra}: must be an object with a list of class names by kind")
     twice = set(own) & {name for each in extra.values() for name in each}
@@ -183,13 +184,8 @@ def _stack(columns: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarra
     return np.stack([columns[name] for name in names], axis=1)
 
 
-def _read_json(path: str) -> dict[str, Any]:
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({error})") from None
+def _read_object(path: str) -> dict[str, Any]:
+    values = read_json(Path(path))
     if not isinstance(values, dict):
         raise InputError(f"{path}: must be an object")
     return values
