@@ -4,6 +4,8 @@ Roboflow's COCO exports are folders with such a file, _annotations.coco.json, be
 """
 
 import io
+import math
+import os
 import re
 import shutil
 import tarfile
@@ -89,7 +91,7 @@ def read_detections(path: Path, images: Path | None = None) -> list[Boxes]:
         raise InputError(f"{file}: not in COCO's format, or incomplete: no {error}") from None
     except DAMAGES as error:
         raise InputError(f"{file}: not in COCO's format ({error})") from None
-    missing = next((own.file for own, _ in found.values() if not own.file.is_file()), None)
+    missing = next((own.file for own, _ in found.values() if not os.path.isfile(own.file)), None)
     if missing is not None:
         raise InputError(f"{missing}: no such picture, but {file} names it; see --images")
     return [own for own, _ in found.values()]
@@ -119,7 +121,7 @@ def quantity(name: str, boxes: Sequence[Box], wording: Wording) -> str:
 
 def place(centre: tuple[float, float]) -> str:
     """Which ninth of the picture: "on the left", "at the top", "at the top left"."""
-    across, down = (min(2, max(0, int(3 * share))) for share in centre)
+    across, down = (int(min(2.0, max(0.0, 3 * share))) for share in centre)
     if down == 1:
         return "in the middle" if across == 1 else f"on the {ACROSS[across]}"
     return f"at the {DOWN[down]}" if across == 1 else f"at the {DOWN[down]} {ACROSS[across]}"
@@ -184,6 +186,8 @@ def _box(annotation: Mapping[str, Any], name: str, image: Mapping[str, Any]) -> 
     across, down = float(image["width"]), float(image["height"])
     centre = ((left + width / 2) / across, (top + height / 2) / down)
     area = width * height / (across * down)
+    if not name or not all(map(math.isfinite, (*centre, area))):
+        raise ValueError(f"a box of {name!r} at {annotation['bbox']}")
     return Box(name, centre, area, bool(annotation.get("iscrowd")))
 
 

@@ -207,7 +207,7 @@ def _shots(setting: str) -> int | None:
     """ "zeroshot" -> 0, "2_shot" -> 2; None for anything else."""
     if setting == ZERO_SHOT:
         return 0
-    match = re.fullmatch(r"([1-9]\d*)_shot", setting)
+    match = re.fullmatch(r"([1-9]\d{0,3})_shot", setting)
     return int(match[1]) if match else None
 
 

@@ -143,6 +143,11 @@ def test_what_is_refused(folder, tmp_path):
     assert "not in COCO's format" in refusal(read_detections, folder)
     file.write_text("{")
     assert "not JSON" in refusal(read_detections, folder)
+    nameless = [category | {"name": "_"} for category in values["categories"]]
+    endless = [box(7, "dog", 0, float("inf"), 1, 1)]
+    for damage in ({"annotations": endless}, {"categories": nameless}):
+        file.write_text(json.dumps(values | damage))
+        assert "not in COCO's format" in refusal(read_detections, folder)
     for name in ("../outside.png", str(tmp_path / "outside.png")):
         images = [{"id": 1, "file_name": name, "width": 9, "height": 9}]
         file.write_text(json.dumps(values | {"images": images, "annotations": []}))

@@ -100,4 +100,7 @@ def test_tables_that_are_refused(people, splits):
     assert "needs the column class" in refused(text.replace("zeroshot,1_shot", "a,b"))
     assert "a correlation needs 3" in refused("class,zeroshot\ncat,1\ndog,1\n")
     assert "6_shot takes 6 training images" in refused(text.replace("1_shot", "6_shot"))
+    assert "needs the column class" in refused(
+        text.replace("zeroshot,1_shot", "1_shots," + "9" * 5000 + "_shot")
+    )
     assert "cannot be read" in refusal(read_people, people.parent / "none.csv")
