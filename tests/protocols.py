@@ -1,0 +1,52 @@
+"""Protocols on small sets, one after the other: protocols.py FOLDER [--processes.* ...]"""
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jax
+from random_model import random_model
+
+from clip_jax.commandline import main, parse
+from clip_jax.data.prompts import PromptFiles
+from clip_jax.evaluation.embed import on_all_devices
+from clip_jax.evaluation.pictures.classify import run_classify
+from clip_jax.evaluation.pictures.wordings import run_by_class
+from clip_jax.evaluation.probes.run import run_few_shot, run_probe
+from clip_jax.evaluation.robustness.run import run_robustness
+from clip_jax.parallel.processes import ProcessesConfig, start_processes
+
+
+@dataclass(frozen=True)
+class Options:
+    """What protocols.py takes after its first argument."""
+
+    processes: ProcessesConfig = field(default_factory=ProcessesConfig)
+
+
+def run_protocols(model, folder, out):
+    """Metrics of each protocol on FOLDER/pets; files go to a folder `out`, pictures apart."""
+    out.mkdir(exist_ok=True)
+    pets, few = str(folder / "pets"), folder / "few"
+    results = [
+        run_probe(model, "m", pets, cache=False),
+        run_few_shot(model, "m", pets, shots=(1, 2), seeds=2, cache=False),
+        run_by_class(model, "m", pets, PromptFiles(), out / "pets.json"),
+        *run_robustness(lambda name: model, ["m"], pets, [str(few)], cache=False),
+    ]
+    images, sheet = [str(folder / "pictures")], out / "sheet.png"
+    run_classify(lambda name: model, "m", images, "cat,dog", "a {c}", 2, out / "labels.json", sheet)
+    return [[result.dataset, result.task, result.metrics] for result in results]
+
+
+def run(arguments):
+    folder, *options = arguments
+    start_processes(parse(Options, options, "protocols.py").processes)
+    out = Path(folder) / "out"
+    results = run_protocols(on_all_devices(random_model()), Path(folder), out)
+    (out / f"results-{jax.process_index()}.json").write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    sys.exit(main("protocols.py", run))
