@@ -63,6 +63,14 @@ class Task(Settings):
     output: str | None = None
     """Write the result here, as CLIP_benchmark's JSON."""
 
+    def picture(self) -> Path | None:
+        """Where the plot goes: beside the output."""
+        from clip_jax.evaluation.results import check_output
+
+        output = None if self.output is None else Path(self.output)
+        check_output(output)
+        return output and output.with_suffix(".png")
+
     def report(self, result: "Result") -> None:
         """Print the result, and write it if asked."""
         from clip_jax.evaluation.results import print_results, write_result
@@ -145,10 +153,6 @@ class FittedTask(Task):
     cache: bool = True
     """Keep features in ~/.cache/clip_jax and take them from there."""
 
-    def picture(self) -> Path | None:
-        """Where the plot goes: beside the output."""
-        return None if self.output is None else Path(self.output).with_suffix(".png")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Probe(FittedTask):
@@ -160,9 +164,8 @@ class Probe(FittedTask):
     def run(self) -> None:
         from clip_jax.evaluation.probes.run import run_probe
 
-        model = self.load(self.model)
         how = (self.space, self.seed, self.cache, self.picture())
-        self.report(run_probe(model, self.model, self.data, *how))
+        self.report(run_probe(self.load(self.model), self.model, self.data, *how))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,9 +180,8 @@ class FewShot(FittedTask):
     def run(self) -> None:
         from clip_jax.evaluation.probes.run import run_few_shot
 
-        model = self.load(self.model)
         how = (self.space, self.shots, self.seeds, self.cache, self.picture())
-        self.report(run_few_shot(model, self.model, self.data, *how))
+        self.report(run_few_shot(self.load(self.model), self.model, self.data, *how))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,8 +266,7 @@ class Difficulty(Task):
     def run(self) -> None:
         from clip_jax.evaluation.analyses.difficulty import run_difficulty
 
-        picture = None if self.output is None else Path(self.output).with_suffix(".png")
-        how = (Path(self.people), self.seeds, self.cache, picture)
+        how = (Path(self.people), self.seeds, self.cache, self.picture())
         self.report(run_difficulty(self.load(self.model), self.model, self.data, *how))
 
 

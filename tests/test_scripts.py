@@ -249,6 +249,10 @@ def test_a_workdir_with_another_recipe_s_checkpoint(refused, trained):
         ([], "zeroshot"),
         (["guess"], "guess"),
         (["probe", "--model", "{}/run", "--data", "{}/pets"], "train/nshards.txt: missing"),
+        (
+            ["fewshot", "--model", "no", "--data", "no", "--output", "r.png"],
+            "r.png: is JSON; charts",
+        ),
         (["zeroshot", "--data", "scenes:"], "--model"),
         (
             ["zeroshot", "--model", "{}", "--data", "scenes:"],

@@ -37,6 +37,12 @@ def write_result(result: Result, path: Path) -> None:
     write_file(path, result.to_json() + "\n")
 
 
+def check_output(path: Path | None) -> None:
+    """Raise InputError for the name of a result that a chart or table beside it would take."""
+    if path is not None and path.suffix in (".csv", ".png"):
+        raise InputError(f"--output {path}: is JSON; charts and tables beside it get .png and .csv")
+
+
 def write_file(path: Path, text: str) -> None:
     """Write a file whole or not at all, creating the folder."""
     try:

@@ -22,7 +22,7 @@ from clip_jax.data.sources.spec import open_labelled
 from clip_jax.errors import InputError
 from clip_jax.evaluation.embed import embed_readable, embed_texts
 from clip_jax.evaluation.pictures.show import ROWS, plain, report
-from clip_jax.evaluation.results import Result, write_file
+from clip_jax.evaluation.results import Result, check_output, write_file
 from clip_jax.evaluation.run import chance, progress, unread
 from clip_jax.evaluation.similarity import shorten
 from clip_jax.evaluation.zeroshot import Scores, metrics_of
@@ -69,8 +69,7 @@ def run_by_class(
     take part; the first one reports.
     """
     with same_errors():
-        if output is not None and output.suffix in (".csv", ".png"):
-            raise InputError(f"--output {output}: is JSON, beside which .csv and .png are written")
+        check_output(output)
         data = open_labelled(spec, model.config.image.image_size, prompts)
         if data.multilabel:
             raise InputError(f"{spec}: accuracy by class takes images with one label each")

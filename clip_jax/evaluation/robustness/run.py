@@ -15,7 +15,7 @@ from clip_jax.data.samples import LabelledImages
 from clip_jax.data.sources.hub import local_dataset
 from clip_jax.data.sources.spec import open_labelled, parse_spec
 from clip_jax.errors import InputError
-from clip_jax.evaluation.results import Result, write_file
+from clip_jax.evaluation.results import Result, check_output, write_file
 from clip_jax.evaluation.robustness.shift import (
     Shift,
     draw_shifts,
@@ -48,6 +48,7 @@ def run_robustness(
     to the models at hand. output: a JSON list of results, with the plot beside it. Prints a table.
     """
     with same_errors():
+        check_output(output)
         others = [] if baseline is None else read_baseline(baseline)
     shifts: list[Shift] = []
     for name in models:

@@ -120,7 +120,7 @@ def test_a_class_without_images_has_no_accuracy(known, tmp_path):
 
 
 def test_an_output_that_another_file_would_replace_is_refused(known, export, tmp_path):
-    with pytest.raises(InputError, match=r"r.csv: is JSON, beside which"):
+    with pytest.raises(InputError, match=r"r.csv: is JSON; charts and tables"):
         run_by_class(known, "known", f"folder:{export}", PromptFiles(), tmp_path / "r.csv")
 
 

@@ -26,7 +26,7 @@ from clip_jax.evaluation.analyses.bias.people import People, default_groups, rea
 from clip_jax.evaluation.analyses.bias.probe import Probe
 from clip_jax.evaluation.embed import embed_readable
 from clip_jax.evaluation.plots import save_figure
-from clip_jax.evaluation.results import write_file
+from clip_jax.evaluation.results import check_output, write_file
 from clip_jax.evaluation.run import progress
 from clip_jax.evaluation.zeroshot import build_classifier
 from clip_jax.model import Model
@@ -53,6 +53,7 @@ class Classes:
 def run_bias(model: Model, name: str, data: Path, probe: Probe, output: Path | None) -> list[Share]:
     """Shares by group. Prints a table; writes a JSON list to `output`, and bars beside it."""
     with same_errors():
+        check_output(output)
         groups = probe.groups or default_groups(data)
         wanted = dict.fromkeys((*groups, *probe.label))
         people = read_people(data, list(wanted), probe.file)
