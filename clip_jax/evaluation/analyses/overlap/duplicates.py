@@ -1,21 +1,24 @@
 """Near-duplicates of some pictures among many others, from their signatures."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 import jax
 import numpy as np
 
 from clip_jax.evaluation.analyses.overlap.compare import Frames, compare, compare_at
 from clip_jax.evaluation.analyses.overlap.search import Candidates, find_candidates
-from clip_jax.evaluation.analyses.overlap.signature import shows_nothing
+from clip_jax.evaluation.analyses.overlap.signature import FRAMES, shows_nothing
 
 THRESHOLD = 0.7
 """Score from which two pictures count as the same; chosen on planted duplicates."""
-ROUGHLY = 0.3
+ROUGHLY = 0.2
 """What edges fit by at least where a candidate was found, before it is compared in earnest."""
 SHOWN_FROM = 0.4
 """Score from which a pair is kept, for a person to see what lies below the threshold."""
+DOUBTFUL_BELOW = 0.8
+"""Score below which a pair that is kept is looked at more thoroughly."""
 BATCH = 256
 """Pairs that are compared at once."""
 
@@ -37,10 +40,12 @@ def find_duplicates(
 
     on_chunk: as for find_candidates. Pictures of one colour are nobody's duplicates.
     """
-    candidates = find_candidates(queries["grey"], gallery["grey"], on_chunk)
+    candidates = find_candidates(queries, gallery, on_chunk)
     candidates = candidates[np.flatnonzero(~shows_nothing(queries)[candidates.query])]
     candidates = candidates[fit_at_once(queries, gallery, candidates) >= ROUGHLY]
     score = score_candidates(queries, gallery, candidates)
+    doubtful = np.flatnonzero((score >= SHOWN_FROM) & (score < DOUBTFUL_BELOW))
+    score[doubtful] = score_all_ways(queries, gallery, candidates[doubtful])
     kept = np.argsort(-score, kind="stable")[: int((score >= SHOWN_FROM).sum())]
     pairs = np.stack([candidates.query[kept], candidates.gallery[kept]], axis=1)
     kept = kept[np.sort(np.unique(pairs, axis=0, return_index=True)[1])]
@@ -62,6 +67,24 @@ def score_candidates(
     return _in_batches(
         candidates, lambda some: compare(*inner_and_outer(queries, gallery, some), some.height)
     )
+
+
+def score_all_ways(queries: np.ndarray, gallery: np.ndarray, candidates: Candidates) -> np.ndarray:
+    """As score_candidates, the best of either frame of each picture laid over either of the other.
+
+    What a crop left of a border can hide the right frames from the search.
+    """
+    ways = [
+        replace(
+            candidates,
+            query_frame=np.full(len(candidates), query_frame),
+            gallery_frame=np.full(len(candidates), gallery_frame),
+            query_inside=np.full(len(candidates), inside),
+        )
+        for query_frame, gallery_frame in product(range(FRAMES), repeat=2)
+        for inside in (False, True)
+    ]
+    return np.max([score_candidates(queries, gallery, way) for way in ways], axis=0)
 
 
 def inner_and_outer(

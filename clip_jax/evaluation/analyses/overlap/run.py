@@ -15,7 +15,11 @@ from clip_jax.data.samples import ImageSource, PairSource
 from clip_jax.data.sources.clip_benchmark import dataset_type
 from clip_jax.data.sources.spec import open_captioned, open_labelled, open_pairs
 from clip_jax.errors import InputError
-from clip_jax.evaluation.analyses.overlap.duplicates import Duplicates, find_duplicates
+from clip_jax.evaluation.analyses.overlap.duplicates import (
+    SHOWN_FROM,
+    Duplicates,
+    find_duplicates,
+)
 from clip_jax.evaluation.analyses.overlap.page import ShownPair, ShownSet, render_pairs
 from clip_jax.evaluation.analyses.overlap.plot import draw_overlap
 from clip_jax.evaluation.analyses.overlap.signature_file import (
@@ -65,6 +69,8 @@ def run_overlap(
     """
     if jax.process_count() > 1:
         raise InputError("overlap runs in one process; start it on one host")
+    if not SHOWN_FROM <= threshold <= 1:
+        raise InputError(f"threshold must be from {SHOWN_FROM:g} to 1, got {threshold:g}")
     sets, source = find_sets(data), open_pairs(train, GENERATED_SIZE)
     with progress("signatures of the training data", len(source)) as on_block:
         gallery = read_signatures(
@@ -113,10 +119,12 @@ def facts(overlap: Overlap, comparisons: int) -> dict[str, str]:
 
 
 def print_overlap(table: dict[str, dict[str, str]]) -> None:
-    """A row for each data set."""
-    shown = Table("data", *next(iter(table.values())))
+    """A row for each figure of each data set: side by side they do not fit on a screen."""
+    shown = Table("data", "", "value")
     for name, values in table.items():
-        shown.add_row(escape(name), *values.values())
+        for number, (about, value) in enumerate(values.items()):
+            shown.add_row("" if number else escape(name), about, value)
+        shown.add_section()
     Console().print(shown)
 
 
@@ -135,6 +143,8 @@ def _overlap(
     identity = repr((str(found.folder), data_identity(found.folder)))
     with progress(f"signatures of {found.name}", len(images)) as on_block:
         queries = read_signatures(identity, len(images), lambda i: images[i], on_block)
+    if not (queries["state"] == MADE).any():
+        raise InputError(f"{found.folder}: none of its {len(images)} images can be read")
     with progress(f"{found.name}: looking for duplicates", len(gallery)) as on_chunk:
         pairs = find_duplicates(queries["signature"], gallery["signature"], on_chunk)
     overlapping = np.zeros(len(images), bool)

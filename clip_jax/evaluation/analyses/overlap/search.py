@@ -70,23 +70,27 @@ def find_candidates(
 ) -> Candidates:
     """The most similar pictures of the gallery for each query, at most CANDIDATES.
 
-    queries and gallery: the grey part of signatures, uint8 [n, FRAMES, SIDE, SIDE]; the gallery may
-    be mapped from disk. on_chunk is called with the number of its pictures that are done.
+    queries and gallery: signatures; the gallery may be mapped from disk. Of pictures in it that
+    have the same signature, such as a web site's "not found", some are left out. on_chunk is called
+    with the number of its pictures that are done.
     """
-    describe = Describer(np.asarray(gallery[:: max(1, len(gallery) // SAMPLE)]))
+    describe = Describer(np.asarray(gallery["grey"][:: max(1, len(gallery) // SAMPLE)]))
     cells = Cells(describe.middle, min(CHUNK, len(gallery)) * VIEWS)
-    views = describe(np.concatenate([queries, queries[..., ::-1]]))
+    grey = queries["grey"]
+    views = describe(np.concatenate([grey, grey[..., ::-1]]))
     parts, whole = cells.shelve(views, EVERY), cells.shelve(views, WHOLE, UNCERTAIN_BITS)
     del views  # of many queries, gigabytes
     best = np.zeros(0, MATCH)
     for start in range(0, len(gallery), CHUNK):
-        views = describe(np.asarray(gallery[start : start + CHUNK]))
+        chunk = np.asarray(gallery[start : start + CHUNK])
+        first = _first_of_copies(chunk)
+        views, numbers = describe(chunk["grey"][first]), start + first
         found = [
-            *_matches(whole, cells.shelve(views, EVERY), start),
-            *_matches(parts, cells.shelve(views, WHOLE, UNCERTAIN_BITS), start),
+            *_matches(whole, cells.shelve(views, EVERY), numbers),
+            *_matches(parts, cells.shelve(views, WHOLE, UNCERTAIN_BITS), numbers),
         ]
         best = _best_of(np.concatenate([best, *found]), len(queries))
-        on_chunk(len(views))
+        on_chunk(len(chunk))
     picture, query_view = np.divmod(best["query"], VIEWS)
     other, gallery_view = np.divmod(best["gallery"], VIEWS)
     part = query_view % PARTS_OF_FRAME + gallery_view % PARTS_OF_FRAME  # one of them is the whole
@@ -102,8 +106,16 @@ def find_candidates(
     )
 
 
-def _matches(queries: "Shelves", gallery: "Shelves", first: int) -> list[np.ndarray]:
-    """Pairs of similar views in the same cell, as MATCH; `first`: the gallery's first picture."""
+def _first_of_copies(signatures: np.ndarray) -> np.ndarray:
+    """Numbers of the signatures that none before equals: [n] int, ascending."""
+    seen: dict[bytes, int] = {}
+    for number, signature in enumerate(signatures):
+        seen.setdefault(signature.tobytes(), number)
+    return np.array(list(seen.values()))
+
+
+def _matches(queries: "Shelves", gallery: "Shelves", numbers: np.ndarray) -> list[np.ndarray]:
+    """Pairs of similar views in the same cell, as MATCH; numbers: of the gallery's pictures."""
 
     def in_cell(cell: int) -> np.ndarray | None:
         rows, ids = queries.take(cell)
@@ -115,7 +127,8 @@ def _matches(queries: "Shelves", gallery: "Shelves", first: int) -> list[np.ndar
         row, column = np.nonzero(near)
         found = np.empty(len(row), MATCH)
         found["query"], found["cosine"] = ids[row], cosines[row, column]
-        found["gallery"] = first * VIEWS + other_ids[column]
+        picture, view = np.divmod(other_ids[column], VIEWS)
+        found["gallery"] = numbers[picture] * VIEWS + view
         return found
 
     def in_cells(cells: np.ndarray) -> list[np.ndarray]:
@@ -152,9 +165,12 @@ class Cells:
     def shelve(self, views: np.ndarray, step: int, uncertain: int = 0) -> "Shelves":
         """Descriptions [n, VIEWS, d], of each picture every `step`-th, sorted by their cell.
 
-        uncertain: how many of a description's least certain signs are taken both ways.
+        Those of plain parts, too short to be like any, are left out. uncertain: how many of a
+        description's least certain signs are taken both ways.
         """
         rows = views[:, ::step].reshape(-1, views.shape[2])
+        full = np.flatnonzero(np.linalg.norm(rows, axis=1) > LEAST)
+        rows = rows[full]
         cell = np.zeros(len(rows), np.int32)
         for bit, middle in enumerate(self._middle):
             cell |= (rows[:, bit] > middle).astype(np.int32) << bit
@@ -162,14 +178,14 @@ class Cells:
         if uncertain:
             offsets = np.abs(rows[:, : len(self._middle)] - self._middle)
             for bit in np.argsort(offsets, axis=1)[:, :uncertain].T.astype(np.int32):
-                cells += [known ^ (1 << bit) for known in cells]
+                cells += [other ^ (1 << bit) for other in cells]
         every = np.concatenate(cells)
         order = np.argsort(every, kind="stable")
         bounds = np.searchsorted(every[order], np.arange(2 ** len(self._middle) + 1))
-        ids = order % len(rows)
+        order %= max(1, len(rows))
         if not uncertain:  # each row is on one shelf, where it can lie beside its neighbours
-            return Shelves(rows[ids], ids * step, None, bounds)
-        return Shelves(rows, np.arange(len(rows)) * step, ids, bounds)
+            return Shelves(rows[order], full[order] * step, None, bounds)
+        return Shelves(rows, full * step, order, bounds)
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def test_every_near_description_is_a_candidate_in_few_pictures(gallery):
     """The cells lose nothing that the cosines of all views with all wholes would find."""
     queries = gallery[:8]
     describe = Describer(gallery["grey"])
-    found = find_candidates(queries["grey"], gallery["grey"])
+    found = find_candidates(queries, gallery)
     pairs = set(zip(found.query.tolist(), found.gallery.tolist(), strict=True))
     ours, theirs = describe(queries["grey"])[:, [0, 36]], describe(gallery["grey"])
     cosines = np.einsum("qad,gvd->qgav", ours, theirs).max(axis=(2, 3))
@@ -79,6 +79,25 @@ def test_plain_pictures_are_nobodys_duplicates(gallery):
     both = np.concatenate([plain, gallery[:5]])
     pairs = find_duplicates(both, both)
     assert set(pairs.query.tolist()) == set(range(2, 7))
+
+
+def test_hundreds_of_copies_hide_nothing(gallery):
+    """Of copies one is enough; those of a picture of one colour lie near nothing."""
+    plain = make_signature(as_png(PIL.Image.new("RGB", (90, 60), "white")))
+    copies = np.concatenate([np.repeat(gallery[7:8], 300), np.repeat(plain[None], 300), gallery])
+    pairs = find_duplicates(np.concatenate([gallery[:10], copies[-70:-60]]), copies)
+    counted = pairs.score >= THRESHOLD
+    found = set(zip(pairs.query[counted].tolist(), pairs.gallery[counted].tolist(), strict=True))
+    assert found == {(number, 0 if number == 7 else 600 + number) for number in range(10)}
+
+
+def test_of_copies_in_other_colours_each_is_looked_at(gallery):
+    """A grey copy of a picture that comes first does not stand for the picture."""
+    grey = gallery[:5].copy()
+    grey["colour"] = 128
+    pairs = find_duplicates(gallery[:5], np.concatenate([grey, gallery[:5]]))
+    best = dict(zip(pairs.query[::-1].tolist(), pairs.gallery[::-1].tolist(), strict=True))
+    assert best == {number: 5 + number for number in range(5)}
 
 
 def test_a_signature_is_small_and_ignores_transparency():
