@@ -39,5 +39,7 @@ class Probe:
             raise InputError("--extra classes stand beside those of --label; name its columns")
         if self.added and self.extra is None:
             raise InputError("--added shows what becomes of the --extra classes; give these too")
-        if not all(0 < threshold < 1 for threshold in self.thresholds):
+        if len(set(self.groups)) < len(self.groups):
+            raise InputError(f"--groups {' '.join(self.groups)}: name each column once")
+        if not self.thresholds or not all(0 < threshold < 1 for threshold in self.thresholds):
             raise InputError(f"thresholds are probabilities between 0 and 1, not {self.thresholds}")

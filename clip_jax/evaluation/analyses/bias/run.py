@@ -1,6 +1,7 @@
 """From a table of people and a model to shares by group, printed, drawn and written."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,7 @@ def run_bias(model: Model, name: str, data: Path, probe: Probe, output: Path | N
         people = read_people(data, list(wanted), probe.file)
         classes = read_classes(people, probe)
         labels = [] if probe.labels is None else read_lines(Path(probe.labels))
+        _check_different(labels)
         templates = PromptFiles(templates=probe.templates).read_templates(people.name)
         templates = templates or ["a photo of a {c}."]
         extra = [each for kind in classes.extra.values() for each in kind]
@@ -125,11 +127,11 @@ def read_classes(people: People, probe: Probe) -> Classes:
     if len(own) < 2:
         raise InputError(f"{people.name}: all pictures are {own[0]!r}; there is nothing to tell")
     extra = _read_object(probe.extra) if probe.extra else {}
-    if not all(map(_is_texts, extra.values())):
+    if probe.extra is not None and not (extra and all(map(_is_texts, extra.values()))):
         raise InputError(f"{probe.extra}: must be an object with a list of class names by kind")
-    twice = set(own) & {name for each in extra.values() for name in each}
-    if twice or set(probe.added) & set(own):
-        raise InputError(f"{sorted(twice or set(probe.added) & set(own))[0]!r} is a class already")
+    if ", ".join(probe.added) in extra:
+        raise InputError(f"--added {', '.join(probe.added)} is a kind of {probe.extra}; rename it")
+    _check_different([*own, *(name for each in extra.values() for name in each), *probe.added])
     return Classes(own, np.array([own.index(text) for text in texts]), extra)
 
 
@@ -183,6 +185,13 @@ def draw_shares(shares: Sequence[Share], path: Path) -> None:
 
 def _stack(columns: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
     return np.stack([columns[name] for name in names], axis=1)
+
+
+def _check_different(names: Sequence[str]) -> None:
+    """Raise InputError for a name that is there twice: both would be told as the first."""
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InputError(f"{twice[0]!r} is a class or label twice; name each once")
 
 
 def _read_object(path: str) -> dict[str, Any]:

@@ -143,11 +143,20 @@ def test_what_is_refused(world, tmp_path):
     assert "name its columns" in refusal(Probe(labels="x", extra="y").check)
     assert "--extra classes" in refusal(Probe(label=("a",), added=("child",)).check)
     assert "between 0 and 1" in refusal(probe(folder, thresholds=(2.0,)).check)
+    assert "between 0 and 1" in refusal(probe(folder, thresholds=()).check)
+    assert "each column once" in refusal(probe(folder, groups=("race", "race")).check)
 
     def refused(**changes):
         return refusal(run_bias, model, "m", folder / "people.csv", probe(folder, **changes), None)
 
-    assert "'man' is a class already" in refused(added=("man",))
+    assert "'man' is a class or label twice" in refused(added=("man",))
+    assert "'thief' is a class or label twice" in refused(added=("thief",))
+    assert "'child' is a class or label twice" in refused(added=("child", "child"))
+    assert "--added crime is a kind" in refused(added=("crime",))
+    (tmp_path / "labels.txt").write_text("tall\nshort\ntall")
+    assert "'tall' is a class or label twice" in refused(labels=str(tmp_path / "labels.txt"))
+    (tmp_path / "none.json").write_text("{}")
+    assert "a list of class names by kind" in refused(extra=str(tmp_path / "none.json"))
     (tmp_path / "extra.json").write_text('{"a": []}')
     assert "a list of class names by kind" in refused(extra=f"{tmp_path}/extra.json")
     (tmp_path / "extra.json").write_text("[")

@@ -83,3 +83,15 @@ def test_the_whole_way_with_a_model(data, model):
 def test_data_that_is_not_there(data):
     arguments = (None, "wds:none", [str(data / "sets")], None, 0.75, data / "out")
     assert "none: no such file" in refusal(run_overlap, *arguments)
+
+
+def test_a_threshold_below_what_is_kept_or_above_every_score(data):
+    for threshold in (0.2, 1.5, float("nan")):
+        arguments = (None, str(data / "train"), [str(data / "sets")], None, threshold, data / "out")
+        assert "threshold must be from 0.4 to 1" in refusal(run_overlap, *arguments)
+
+
+def test_a_set_of_which_nothing_can_be_read(data):
+    write_tar(data / "sets" / "shapes" / "test" / "0.tar", [("0.png", b"no"), ("0.cls", b"0")])
+    arguments = (None, str(data / "train"), [str(data / "sets")], None, 0.7, data / "out")
+    assert "none of its 1 images can be read" in refusal(run_overlap, *arguments)
