@@ -30,8 +30,8 @@ MAX_DIGITS = 9
 """Of a label, and of the number of shards."""
 
 
-class TarImages:
-    """The images of an index."""
+class TarFiles:
+    """The image files of an index, as they are."""
 
     def __init__(self, index: TarIndex):
         self._index = index
@@ -40,13 +40,20 @@ class TarImages:
         return len(self._index)
 
     def __getitem__(self, index: int) -> Image:
-        return without_alpha(self._index.read(index, "image"))
+        return self._index.read(index, "image")
 
     @property
     def identity(self) -> str:
         """Changes when the shards do: where they lie, their sizes and when they were written."""
         shards = self._index.shards
         return repr(list(zip(map(os.path.abspath, shards), stamps(shards), strict=True)))
+
+
+class TarImages(TarFiles):
+    """The images of an index, as CLIP_benchmark evaluates them."""
+
+    def __getitem__(self, index: int) -> Image:
+        return without_alpha(self._index.read(index, "image"))
 
 
 def without_alpha(content: bytes) -> Image:
@@ -62,6 +69,12 @@ def without_alpha(content: bytes) -> Image:
         return np.asarray(picture.convert("RGB"))
     except UNREADABLE:
         return content
+
+
+def open_files(folder: Path) -> TarFiles:
+    """The image files of a set's test split, transparency and all, in the set's order."""
+    target = {"classification": "cls", "multilabel": "npy", "retrieval": "txt"}
+    return TarFiles(_open_split(folder, target[dataset_type(folder)]))
 
 
 def open_classification(

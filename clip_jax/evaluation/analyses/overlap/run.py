@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from clip_jax.data.samples import ImageSource, PairSource
-from clip_jax.data.sources.clip_benchmark import dataset_type
-from clip_jax.data.sources.spec import open_captioned, open_labelled, open_pairs
+from clip_jax.data.samples import PairSource
+from clip_jax.data.sources.clip_benchmark import dataset_type, open_files
+from clip_jax.data.sources.spec import open_labelled, open_pairs
 from clip_jax.errors import InputError
 from clip_jax.evaluation.analyses.overlap.duplicates import (
     SHOWN_FROM,
@@ -128,18 +128,10 @@ def print_overlap(table: dict[str, dict[str, str]]) -> None:
     Console().print(shown)
 
 
-def images_of(found: Found) -> ImageSource:
-    """The images of a classification or retrieval set."""
-    spec = f"wds:{found.folder}"
-    if dataset_type(found.folder) == "retrieval":
-        return open_captioned(spec, GENERATED_SIZE).images
-    return open_labelled(spec, GENERATED_SIZE).images
-
-
 def _overlap(
     found: Found, gallery: np.ndarray, threshold: float, model: Model | None, name: str
 ) -> Overlap:
-    images = images_of(found)
+    images = open_files(found.folder)
     identity = repr((str(found.folder), data_identity(found.folder)))
     with progress(f"signatures of {found.name}", len(images)) as on_block:
         queries = read_signatures(identity, len(images), lambda i: images[i], on_block)
@@ -185,7 +177,7 @@ def _show(
     found: Found, values: dict[str, str], overlap: Overlap, source: PairSource, threshold: float
 ) -> ShownSet:
     """The best pair of each image, those that lie nearest to the threshold."""
-    images, pairs = images_of(found), overlap.pairs
+    images, pairs = open_files(found.folder), overlap.pairs
     best = np.sort(np.unique(pairs.query, return_index=True)[1])  # pairs are the best first
     counted = pairs.score[best] >= threshold
     above, below = best[counted][::-1][:SHOWN], best[~counted][:SHOWN]

@@ -21,7 +21,7 @@ from clip_jax.errors import InputError
 from clip_jax.evaluation.analyses.overlap.signature import SIGNATURE, make_signature
 from clip_jax.evaluation.classifier_cache import cache_folder
 
-VERSION = 1
+VERSION = 2
 """Of signatures; another number makes all of them be made again."""
 TO_DO, MADE, FAILED = 0, 1, 2
 """What `state` may be: of a picture not looked at, of one with a signature, an unreadable one."""

@@ -3,6 +3,8 @@
 import json
 
 import numpy as np
+import PIL.Image
+import PIL.ImageOps
 import pytest
 from drawings import CHANGES, as_png, drawing
 from shards import refusal, write_classification, write_retrieval, write_tar
@@ -95,3 +97,14 @@ def test_a_set_of_which_nothing_can_be_read(data):
     write_tar(data / "sets" / "shapes" / "test" / "0.tar", [("0.png", b"no"), ("0.cls", b"0")])
     arguments = (None, str(data / "train"), [str(data / "sets")], None, 0.7, data / "out")
     assert "none of its 1 images can be read" in refusal(run_overlap, *arguments)
+
+
+def test_a_transparent_picture_is_its_own_copy(data):
+    """As line art often is: all black, and drawn by what is transparent."""
+    clear = PIL.Image.new("RGBA", (200, 160), "black")
+    clear.putalpha(PIL.ImageOps.invert(drawing(50).convert("L")))
+    pair = [("a.png", as_png(clear)), ("a.txt", b"a drawing")]
+    write_tar(data / "train" / "1.tar", pair)
+    write_tar(data / "sets" / "pairs" / "test" / "0.tar", pair)
+    (pairs,) = (one for one in run(data) if one.name == "pairs")
+    assert pairs.overlapping.tolist() == [True]
