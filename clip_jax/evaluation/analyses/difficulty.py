@@ -113,6 +113,8 @@ def read_people(path: Path) -> dict[str, dict[str, float]]:
     for number, row in enumerate(rows, 2):
         for setting in settings:
             if cell := row[setting].strip():
+                if row["class"] in known[setting]:
+                    raise InputError(f"{path}: row {number} has {row['class']!r} once more")
                 known[setting][row["class"]] = _share(path, number, cell)
     return known
 

@@ -98,6 +98,7 @@ def test_tables_that_are_refused(people, splits):
     assert "row 2 has '90'; accuracies are shares" in refused(text.replace("0.9", "90"))
     assert "needs the column class" in refused(text.replace("class", "name"))
     assert "needs the column class" in refused(text.replace("zeroshot,1_shot", "a,b"))
+    assert "'cat' once more" in refused("class,zeroshot\ncat,1\ndog,1\ncat,0\n")
     assert "a correlation needs 3" in refused("class,zeroshot\ncat,1\ndog,1\n")
     assert "6_shot takes 6 training images" in refused(text.replace("1_shot", "6_shot"))
     assert "needs the column class" in refused(

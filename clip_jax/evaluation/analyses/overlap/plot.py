@@ -11,12 +11,10 @@ from clip_jax.evaluation.plots import save_figure
 def draw_overlap(splits: Mapping[str, Split], path: Path) -> None:
     """A PNG. Left: Overlap - Clean with its interval; right: All - Clean; both over the share of
     images that overlap, in percent. Filled points are significant after correction."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
     for name, split in splits.items():
         if split.clean is None or split.difference is None:
             continue
