@@ -260,7 +260,8 @@ def test_updates_that_are_not_finite_are_skipped_and_not_saved(finished, tmp_pat
     assert [line["skipped_updates"] for line in lines] == [0, 0, 1, 2, 2, 2]
     assert sorted(path.name for path in (tmp_path / "few/checkpoints").iterdir()) == ["2", "6"]
     spoil(monkeypatch, {3, 4, 5, 6})
-    with pytest.raises(InputError, match=r"the last 2 updates were skipped.*--optimizer.clip-norm.* --init-from"):
+    message = r"the last 2 updates were skipped.*--optimizer.clip-norm.* --init-from"
+    with pytest.raises(InputError, match=message):
         train(recipe(tmp_path / "many", data=data, max_skipped=2))
     assert [path.name for path in (tmp_path / "many/checkpoints").iterdir()] == ["2"]
 
