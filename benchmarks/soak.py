@@ -133,7 +133,7 @@ class Soak:
             return False
         kind = self.chance.choices(("kill", "preempt", "damage"), (3, 1, 1))[0]
         if kind == "preempt":
-            self.preempt(running)
+            self.preempt(workdir, running)
         else:
             self.kill(workdir, running)
         if self.newest_whole(workdir) < newest:
@@ -165,20 +165,25 @@ class Soak:
         return None in codes
 
     def kill(self, workdir: Path, running: list[subprocess.Popen[bytes]]) -> None:
-        """kill -9 one process; another one must end by itself."""
+        """kill -9 one process; another one must end by itself, and not well unless all is done."""
         self.chance.choice(running).kill()
         for process in running:
-            if process.wait(HEARTBEAT + 60) == 0:
+            if process.wait(HEARTBEAT + 60) == 0 and self.newest_whole(workdir) < self.steps:
                 raise Failure(f"a process lost another and ended with 0: {self.errors()}")
         self.done["kills"] += 1
         self.done["kills during a save"] += any(workdir.glob("checkpoints/*-tmp*"))
         self.lost.append(max(newest_step(workdir) - max(checkpoints(workdir), default=0), 0))
 
-    def preempt(self, running: list[subprocess.Popen[bytes]]) -> None:
-        """SIGTERM to one process: all end with the documented code, or before they listen."""
+    def preempt(self, workdir: Path, running: list[subprocess.Popen[bytes]]) -> None:
+        """SIGTERM to one process: all end with the documented code, or before they listen.
+
+        One that has no more steps to make just ends, whatever happens to the others.
+        """
         started = time.monotonic()
         self.chance.choice(running).send_signal(signal.SIGTERM)
         codes = {process.wait(HEARTBEAT + 60) for process in running}
+        if self.newest_whole(workdir) == self.steps:
+            codes.discard(0)
         self.done["preemptions"] += 1
         if codes == {130}:
             self.seconds_to_stop.append(time.monotonic() - started)
@@ -238,7 +243,7 @@ def newest_step(workdir: Path) -> int:
 def checksum(workdir: Path, step: int) -> int:
     """What the checkpoint of this step says of the state's bits."""
     run = json.loads((workdir / "checkpoints" / str(step) / "run" / "metadata").read_text())
-    value: int = run["checksum"]
+    value: int = run["state_sum"]
     return value
 
 

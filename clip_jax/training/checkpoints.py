@@ -8,13 +8,11 @@ import logging
 import shutil
 import sys
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, EveryNSteps, LatestN
 
@@ -22,7 +20,14 @@ from clip_jax.errors import InputError
 from clip_jax.parallel.processes import gather, same_errors
 from clip_jax.training.config import CheckpointConfig
 from clip_jax.training.state import TrainState
-from clip_jax.weights.workdir import checkpoint_manager, first_line
+from clip_jax.weights.workdir import (
+    OTHER_NUMBERS,
+    checkpoint_manager,
+    checksum,
+    first_line,
+    read_sealed,
+    sealed,
+)
 
 Saved = tuple[int, TrainState, dict[str, Any]]
 
@@ -86,9 +91,10 @@ class Checkpoints:
         self._wait()
         self._report_problem()
         self._began = time.perf_counter()
-        run = run | {"step": step, "checksum": int(checksum(state))}
-        sealed = ocp.args.JsonSave(run | {"seal": _seal(run)})
-        items = ocp.args.Composite(state=ocp.args.StandardSave(state), run=sealed)
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        run = run | {"step": step, "state_sum": int(checksum(state))}
+        run = sealed(run | {"weights_sum": int(checksum(variables))})
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run))
         self._saving = step
         try:
             self._manager.save(step, args=items, force=True)
@@ -144,11 +150,9 @@ class Checkpoints:
         folder, problem = self._folder / str(step), ""
         with same_errors():
             try:
-                run = ocp.JsonCheckpointHandler().restore(folder / "run")
-                if run.pop("seal") != _seal(run) or run["step"] != step:
-                    raise _DamagedError("what it says of the run is not what was saved as its step")
+                run = read_sealed(folder)
                 check(run)
-                expected = run["checksum"]
+                expected = run["state_sum"]
                 saved = ocp.args.StandardRestore(target)
                 state = ocp.StandardCheckpointHandler().restore(folder / "state", args=saved)
             except (InputError, jax.errors.JaxRuntimeError):
@@ -157,7 +161,7 @@ class Checkpoints:
                 problem = first_line(error)
         problem = next(filter(None, gather(problem)), "")
         if not problem and int(checksum(state)) != expected:
-            problem = "its numbers are not those that were saved"
+            problem = OTHER_NUMBERS
         if problem:
             raise _DamagedError(problem)
         return state, run
@@ -185,24 +189,6 @@ class Checkpoints:
 
 class _DamagedError(Exception):
     """A checkpoint that cannot be read, or is not what was saved."""
-
-
-@jax.jit
-def checksum(state: TrainState) -> jax.Array:
-    """A uint32 that any changed bit of the state changes; the same however the state is split."""
-    sums = jax.tree.leaves(jax.tree.map(_bit_sum, state))
-    weights = jnp.arange(len(sums), dtype=jnp.uint32) * 2 + 1  # odd: no bit is lost
-    return jnp.sum(jnp.stack(sums) * weights, dtype=jnp.uint32)
-
-
-def _bit_sum(leaf: jax.Array) -> jax.Array:
-    bits = leaf.view(f"uint{8 * leaf.dtype.itemsize}")
-    return jnp.sum(bits, dtype=jnp.uint32)
-
-
-def _seal(run: dict[str, Any]) -> int:
-    """A CRC of what JSON keeps of a description."""
-    return zlib.crc32(json.dumps(run, sort_keys=True).encode())
 
 
 def _report(message: str) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import shutil
 import sys
@@ -68,6 +69,20 @@ def explain_memory() -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def explain_full_disk(workdir: Path) -> Iterator[None]:
+    """A disk without room says where; of a failed write the system does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise InputError(
+            f"{error.filename or workdir}: {error.strerror}; make room and run the same command "
+            "again"
+        ) from error
+
+
 @explain_memory()
 def train(config: TrainConfig) -> Model:
     """Run a recipe to its end, continuing what its workdir holds; the trained model.
@@ -91,6 +106,7 @@ def train(config: TrainConfig) -> Model:
         print(describe_problems(source.problems))
     workdir = make_workdir(config.workdir)
     with (
+        explain_full_disk(workdir),
         alone_in(workdir, "stop it first, or choose another --workdir"),
         contextlib.closing(Checkpoints(workdir, config.checkpoint)) as checkpoints,
     ):

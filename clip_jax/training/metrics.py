@@ -179,11 +179,13 @@ class StepLogger:
         self._bad.check(bad, used, self._config.data.max_bad)
         skipped = values.get("skipped_in_a_row", 0)
         if skipped >= self._config.max_skipped:
+            workdir = self._config.workdir
+            saved = any(Path(workdir, "checkpoints").glob("[0-9]*"))
+            weights = f", with --init-from {workdir}, whose checkpoints are of before"
             raise InputError(
                 f"the last {skipped} updates were skipped, the loss or its gradient not being "
-                f"finite; the checkpoints in {self._config.workdir} are of before; try "
-                "--optimizer.clip-norm 1 or a lower --optimizer.learning-rate in another "
-                f"--workdir, with --init-from {self._config.workdir}"
+                "finite; try --optimizer.clip-norm 1 or a lower --optimizer.learning-rate in "
+                f"another --workdir{weights if saved else ''}"
             )
 
     def _flush(self) -> tuple[dict[str, float], dict[str, int]]:

@@ -2,17 +2,21 @@
 
 checkpoints/STEP/state     parameters, optimizer state and step (Orbax); the step is also the
                            number of batches used, and so the position in the data
-checkpoints/STEP/run       JSON: the recipe, the model's architecture, a mark of the data
+checkpoints/STEP/run       JSON: the recipe, the model's architecture, a mark of the data; checksums
+                           of the state's bits and of the weights' alone, and a seal on all this
 tokenizer/                 the vocabulary's files
 """
 
 import dataclasses
+import json
 import logging
+import zlib
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from clip_jax.errors import InputError
@@ -22,6 +26,9 @@ from clip_jax.typed import is_of_type
 from clip_jax.weights.pretrained import check_sizes
 
 TOKENIZER = "tokenizer"
+
+OTHER_NUMBERS = "its numbers are not those that were saved"
+"""Of a checkpoint whose checksum is wrong."""
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports every step of its own there.
 
@@ -49,15 +56,48 @@ def read_model(workdir: Path) -> tuple[CLIPConfig, dict[str, Any]]:
         raise InputError(f"{workdir}: holds no finished checkpoint yet")
     folder = (workdir / "checkpoints" / str(step)).resolve()
     try:
-        run = ocp.JsonCheckpointHandler().restore(folder / "run")
+        run = read_sealed(folder)
         config = config_from_json(run["model"], str(folder))
-        return config, _restore_variables(folder / "state", CLIP(config))
+        variables = _restore_variables(folder / "state", CLIP(config))
+        if int(checksum(variables)) != run["weights_sum"]:
+            raise ValueError(OTHER_NUMBERS)
+        return config, variables
     except (InputError, jax.errors.JaxRuntimeError):
         raise
     except Exception as error:
         raise InputError(
             f"{folder}: is damaged ({first_line(error)}); move it away to have the one before it"
         ) from error
+
+
+def sealed(run: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says of its run, with a CRC of it."""
+    return run | {"seal": _seal(run)}
+
+
+def read_sealed(folder: Path) -> dict[str, Any]:
+    """What the checkpoint in a folder called by its step says. An exception: it is damaged."""
+    run: dict[str, Any] = ocp.JsonCheckpointHandler().restore(folder / "run")
+    if run.pop("seal") != _seal(run) or run["step"] != int(folder.name):
+        raise ValueError("what it says of the run is not what was saved as its step")
+    return run
+
+
+def _seal(run: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(run, sort_keys=True).encode())
+
+
+@jax.jit
+def checksum(tree: Any) -> jax.Array:
+    """A uint32 that any changed bit of arrays changes; the same however they are split."""
+    sums = jax.tree.leaves(jax.tree.map(_bit_sum, tree))
+    weights = jnp.arange(len(sums), dtype=jnp.uint32) * 2 + 1  # odd: no bit is lost
+    return jnp.sum(jnp.stack(sums) * weights, dtype=jnp.uint32)
+
+
+def _bit_sum(leaf: jax.Array) -> jax.Array:
+    bits = leaf.view(f"uint{8 * leaf.dtype.itemsize}")
+    return jnp.sum(bits, dtype=jnp.uint32)
 
 
 def first_line(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """Whole runs on a few pictures: what they leave behind, that they continue, what they refuse."""
 
 import dataclasses
+import errno
 import itertools
 import json
 import os
@@ -22,6 +23,7 @@ from clip_jax.data.bad import REASONS
 from clip_jax.data.images import Resize
 from clip_jax.data.pipeline import Batches
 from clip_jax.data.sources.spec import open_pairs
+from clip_jax.data.text.tokenizers import SentencePieceTokenizer
 from clip_jax.parallel.mesh import MeshConfig
 from clip_jax.training import lengths, loop
 from clip_jax.training.assemble import build_step
@@ -258,7 +260,8 @@ def test_updates_that_are_not_finite_are_skipped_and_not_saved(finished, tmp_pat
     assert [line["skipped_updates"] for line in lines] == [0, 0, 1, 2, 2, 2]
     assert sorted(path.name for path in (tmp_path / "few/checkpoints").iterdir()) == ["2", "6"]
     spoil(monkeypatch, {3, 4, 5, 6})
-    with pytest.raises(InputError, match=r"the last 2 updates were skipped.*--optimizer.clip-norm"):
+    message = r"the last 2 updates were skipped.*--optimizer.clip-norm.* --init-from"
+    with pytest.raises(InputError, match=message):
         train(recipe(tmp_path / "many", data=data, max_skipped=2))
     assert [path.name for path in (tmp_path / "many/checkpoints").iterdir()] == ["2"]
 
@@ -432,6 +435,15 @@ def test_a_device_that_runs_out_of_memory_says_what_to_do(tmp_path, monkeypatch)
     monkeypatch.setattr(loop, "build_step", lambda *recipe: step)
     with pytest.raises(InputError, match=r"command with --dry-run here .* says which parts fit"):
         train(recipe(tmp_path / "work"))
+
+
+def test_a_disk_that_is_full_from_the_start_says_where(tmp_path, monkeypatch):
+    def full(*given):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(SentencePieceTokenizer, "save", full)
+    with pytest.raises(InputError, match=rf"^{tmp_path}: No space left on device; make room"):
+        train(recipe(tmp_path))
 
 
 def test_a_workdir_that_processes_do_not_share_is_refused(tmp_path, monkeypatch):

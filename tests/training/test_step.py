@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from states import first_state
 
 from clip_jax import CLIPConfig, Compute, ResNetConfig, TextConfig, ViTConfig
 from clip_jax.losses import contrastive_loss_reference
@@ -16,7 +17,7 @@ from clip_jax.parallel.hlo import collectives
 from clip_jax.parallel.mesh import MeshConfig, make_mesh, put_batch
 from clip_jax.parallel.sharding import path_name
 from clip_jax.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
-from clip_jax.training.state import abstract_state, init_state
+from clip_jax.training.state import abstract_state
 from clip_jax.training.step import make_train_step
 
 CONFIG = CLIPConfig(
@@ -39,7 +40,7 @@ def setup(mesh, compute=None, optimizer=None):
     model = CLIP(CONFIG, compute or Compute())
     schedule = learning_rate_schedule(OPTIMIZER, STEPS)
     optimizer = optimizer or make_optimizer(OPTIMIZER, STEPS)
-    state = init_state(model, optimizer, mesh, seed=0)
+    state = first_state(model, optimizer, mesh)
     return model, state, make_train_step(model, optimizer, schedule, mesh)
 
 
@@ -107,7 +108,7 @@ def resnet_run(mesh, rates=()):
     model = CLIP(RESNET)
     optimizer = make_optimizer(dataclasses.replace(OPTIMIZER, rates=rates), STEPS)
     schedule = learning_rate_schedule(OPTIMIZER, STEPS)
-    state = init_state(model, optimizer, mesh, seed=0)
+    state = first_state(model, optimizer, mesh)
     before = jax.tree.map(np.asarray, state)
     step, values = make_train_step(model, optimizer, schedule, mesh, rates=rates), []
     with jax.default_matmul_precision("highest"):
@@ -154,7 +155,7 @@ def test_every_step_draws_other_patches():
     step = make_train_step(model, optimizer, optax.constant_schedule(0.0), mesh)
     inputs, values = put_batch(batch(0), mesh), []
     for _ in range(2):
-        state = init_state(model, optimizer, mesh, seed=0)
+        state = first_state(model, optimizer, mesh)
         for _ in range(2):
             state, metrics = step(state, inputs)
             values.append(float(metrics["loss"]))

@@ -1,12 +1,15 @@
 """A workdir's checkpoint read as a model: parameters and running statistics, without the rest."""
 
 import contextlib
+import shutil
 from pathlib import Path
 
 import jax
 import numpy as np
 import optax
 import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from clip_jax.errors import InputError
 from clip_jax.models.clip import CLIP
@@ -15,12 +18,18 @@ from clip_jax.parallel.mesh import MeshConfig, make_mesh
 from clip_jax.training.checkpoints import Checkpoints
 from clip_jax.training.config import CheckpointConfig
 from clip_jax.training.state import abstract_state
-from clip_jax.weights.workdir import config_from_json, config_to_json, is_workdir, read_model
+from clip_jax.weights.workdir import (
+    checksum,
+    config_from_json,
+    config_to_json,
+    is_workdir,
+    read_model,
+)
 
 
-def save(workdir: Path, name: str):
+def save(workdir: Path, name: str, seed: int = 0):
     """A checkpoint of made-up numbers, written on 8 devices; its state."""
-    mesh, rng = make_mesh(MeshConfig(2, 2, 2)), np.random.default_rng(0)
+    mesh, rng = make_mesh(MeshConfig(2, 2, 2)), np.random.default_rng(seed)
     state = jax.tree.map(
         lambda leaf: jax.device_put(rng.normal(size=leaf.shape).astype(leaf.dtype), leaf.sharding),
         abstract_state(CLIP(PRESETS[name]), optax.adamw(1e-3), mesh),
@@ -39,6 +48,39 @@ def test_a_model_is_read_on_one_device(tmp_path, name):
     jax.tree.map(np.testing.assert_array_equal, variables["batch_stats"], state.batch_stats)
     assert bool(variables["batch_stats"]) == (name == "RN-tiny")
     assert all(len(leaf.devices()) == 1 for leaf in jax.tree.leaves(variables))
+
+
+def test_the_checksum_is_that_of_the_bits_however_they_are_split():
+    rng, mesh = np.random.default_rng(0), make_mesh(MeshConfig())
+    whole = {"a": rng.normal(size=(16, 3)).astype(np.float32), "b": np.arange(7, dtype=np.int32)}
+    split = {
+        "a": jax.device_put(whole["a"], NamedSharding(mesh, P("data"))),
+        "b": jax.device_put(whole["b"], NamedSharding(mesh, P())),
+    }
+    total = 0
+    for number, leaf in enumerate(whole.values()):
+        total += (2 * number + 1) * int(leaf.view("u4").sum(dtype=np.uint64))
+    assert int(checksum(split)) == int(checksum(whole)) == total % 2**32
+
+
+def test_numbers_or_an_architecture_that_were_not_saved_are_not_believed(tmp_path):
+    """Whole in themselves: another run's weights, and a model with another activation."""
+    for name, seed in (("one", 0), ("other", 1)):
+        save(tmp_path / name, "ViT-tiny", seed)
+    ours, other = (tmp_path / name / "checkpoints/3" for name in ("one", "other"))
+    about = ours / "run/metadata"
+    text = about.read_text()
+    about.write_text(text.replace("quick_gelu", "gelu"))
+    with pytest.raises(
+        InputError, match=r"checkpoints/3: is damaged \(what it says .*move it away"
+    ):
+        read_model(tmp_path / "one")
+    about.write_text(text)
+    read_model(tmp_path / "one")
+    shutil.rmtree(ours / "state")
+    shutil.move(other / "state", ours)
+    with pytest.raises(InputError, match=r"is damaged \(its numbers are not those that were saved"):
+        read_model(tmp_path / "one")
 
 
 @pytest.mark.parametrize("name", PRESETS)
