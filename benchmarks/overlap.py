@@ -1,12 +1,13 @@
 """Near-duplicates: what is found of planted ones, and how long the search takes at scale.
 
-    python benchmarks/overlap.py planted --data FOLDER [--pictures 400]
+    python benchmarks/overlap.py planted --data FOLDER [--pictures 400] [--skip 0]
     python benchmarks/overlap.py scale [--queries 100000] [--gallery 1000000]
 
 `planted` takes pictures from the tars below a folder, changes some in eight ways and looks for them
 among all. Pictures of which the collection has variants itself (the same drawing recoloured,
 mirrored, framed or renumbered) are left out first, by the correlation of their light at 32 x 32
-pixels; a second precision is that among all pictures.
+pixels; a second precision is that among all pictures. --skip 400 takes the next 400: the first ones
+are those on which the threshold was chosen.
 
 `scale` makes signatures of noise with the spectrum of photographs, the last thousand queries from
 pictures of the gallery, cropped and mirrored, with other light, colour and noise. Both print
@@ -59,12 +60,13 @@ def main() -> None:
     parser.add_argument("what", choices=("planted", "scale"))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--pictures", type=int, default=400)
+    parser.add_argument("--skip", type=int, default=0, help="pictures before those")
     parser.add_argument("--queries", type=int, default=100_000)
     parser.add_argument("--gallery", type=int, default=1_000_000)
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     if arguments.what == "planted":
-        results = planted(arguments.data, arguments.pictures)
+        results = planted(arguments.data, arguments.pictures, arguments.skip)
     else:
         results = scale(arguments.queries, arguments.gallery)
     print(json.dumps(results, indent=1))
@@ -132,13 +134,14 @@ def border(picture: Picture, rng: np.random.Generator) -> Picture:
 CHANGES = (resize, stretch, recompress, crop, flip, colours, light, border)
 
 
-def planted(folder: Path, count: int) -> dict:
+def planted(folder: Path, count: int, skip: int) -> dict:
     """Recall of each change, and precision over all pairs found."""
     contents = read_pictures(folder)
     rng, chosen = np.random.default_rng(0), without_variants(contents)
     with ProcessPoolExecutor(2) as pool:
         every = np.stack(list(pool.map(make_signature, contents)))
-        seen = rng.permutation(np.array(chosen)[~shows_nothing(every[chosen])])[:count]
+        shown = rng.permutation(np.array(chosen)[~shows_nothing(every[chosen])])
+        seen = shown[skip : skip + count]
         changed = list(pool.map(change, seen.tolist(), [contents[i] for i in seen]))
     queries, source = np.concatenate(changed), seen.repeat(len(CHANGES))
     among_all = find_duplicates(queries, every)
