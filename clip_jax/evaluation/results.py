@@ -39,7 +39,7 @@ def write_result(result: Result, path: Path) -> None:
 
 def check_output(path: Path | None) -> None:
     """Raise InputError for the name of a result that a chart or table beside it would take."""
-    if path is not None and path.suffix in (".csv", ".png"):
+    if path is not None and path.suffix.lower() in (".csv", ".png"):
         raise InputError(f"--output {path}: is JSON; charts and tables beside it get .png and .csv")
 
 
