@@ -9,6 +9,9 @@ from clip_jax.models.config import Compute
 
 Array = jax.Array
 
+SCOPE = "attend"
+"""What profiles call it, its projections left out."""
+
 
 def resolve_attention(compute: Compute, platform: str) -> Compute:
     """Replace attention="auto" by the kernel for the platform ("cpu", "gpu", "tpu") in use."""
@@ -35,11 +38,12 @@ def attention(
     """
     if implementation == "auto":
         implementation = "xla"
-    return jax.nn.dot_product_attention(
-        q,
-        k,
-        v,
-        is_causal=is_causal,
-        key_value_seq_lengths=key_lengths,
-        implementation=cast(None, implementation),
-    )
+    with jax.named_scope(SCOPE):
+        return jax.nn.dot_product_attention(
+            q,
+            k,
+            v,
+            is_causal=is_causal,
+            key_value_seq_lengths=key_lengths,
+            implementation=cast(None, implementation),
+        )

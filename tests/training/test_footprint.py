@@ -19,10 +19,9 @@ from clip_jax.training.footprint import (
     held_bytes,
     measure,
     shortfall,
-    trained_towers,
     vocabulary_size,
 )
-from clip_jax.training.optimizer import OptimizerConfig, make_optimizer
+from clip_jax.training.optimizer import OptimizerConfig, make_optimizer, trained_towers
 from clip_jax.training.state import abstract_state, init_state
 
 ROOT = Path(__file__).parents[2]
