@@ -192,7 +192,9 @@ def part_of(scope: str) -> str:
 
 def shorten(scope: str) -> str:
     """ "jit(f)/transpose(jvp(CLIP.encode_text))/text/norm/add" -> "text/norm/add, back"."""
-    path = re.sub(r"^jit\(\w+\)/|(transpose\()?jvp\([^/]*\)+/|while/body/|eval_jaxpr/", "", scope)
+    path = re.sub(
+        r"^jit\(\w+\)/|(transpose\()?jvp\([^/]*\)+/|while/body/|eval_jaxpr/|closed_call/", "", scope
+    )
     return path + (", back" if "transpose(jvp" in scope else "")
 
 
@@ -223,7 +225,7 @@ def report(profile: Profile, folder: Path) -> None:
 
 def shares_table(profile: Profile) -> Table:
     """Milliseconds of a step by kind and part."""
-    table = Table("a device's time, ms a step", box=rich.box.SIMPLE_HEAD)
+    table = Table("ms a step", box=rich.box.SIMPLE_HEAD)
     for column in (*PARTS, "together", ""):
         table.add_column(column, justify="right")
 
