@@ -1,24 +1,13 @@
 """The one place where attention is computed, so that the kernel is chosen in one place."""
 
-import dataclasses
 from typing import cast
 
 import jax
-
-from clip_jax.models.config import Compute
 
 Array = jax.Array
 
 SCOPE = "attend"
 """What profiles call it, its projections left out."""
-
-
-def resolve_attention(compute: Compute, platform: str) -> Compute:
-    """Replace attention="auto" by the kernel for the platform ("cpu", "gpu", "tpu") in use."""
-    if compute.attention != "auto":
-        return compute
-    fused = platform == "gpu" and compute.dtype == "bfloat16"
-    return dataclasses.replace(compute, attention="cudnn" if fused else "xla")
 
 
 def attention(
