@@ -225,7 +225,7 @@ class Run:
             contextlib.closing(on_devices(self.batches(start), self.mesh, self.groups)) as batches,
             stop_on_signal() as stopping,
             StepLogger(self.workdir, start, config, bad, pace) as logger,
-            profiled(step_function, config.profile, self.workdir) as train_step,
+            profiled(step_function, config.profile, self.module.config, self.workdir) as train_step,
         ):
             for step in range(start + 1, config.steps + 1):
                 with pace.waiting():

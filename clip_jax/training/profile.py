@@ -22,6 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from clip_jax.models.attention import SCOPE
+from clip_jax.models.config import CLIPConfig
+from clip_jax.models.flops import computed_flops, forward_flops
 from clip_jax.parallel.hlo import (
     COLLECTIVES,
     CONTROL,
@@ -68,8 +70,8 @@ class Profile:
 
 
 @contextmanager
-def profiled(step: Step, wanted: bool, workdir: Path) -> Iterator[Step]:
-    """The train step, of which the first process traces some calls if this is wanted.
+def profiled(step: Step, wanted: bool, model: CLIPConfig, workdir: Path) -> Iterator[Step]:
+    """The train step of a model, of which the first process traces some calls if this is wanted.
 
     Around the trace, and nowhere else, it waits for the devices. What is found is printed and
     written to workdir/profile when the last of these calls returns.
@@ -77,7 +79,7 @@ def profiled(step: Step, wanted: bool, workdir: Path) -> Iterator[Step]:
     if not wanted or jax.process_index() != 0:
         yield step
         return
-    recorder = _Recorder(step, workdir / "profile")
+    recorder = _Recorder(step, model, workdir / "profile")
     try:
         yield recorder
     finally:
@@ -87,8 +89,8 @@ def profiled(step: Step, wanted: bool, workdir: Path) -> Iterator[Step]:
 class _Recorder:
     """A train step that counts its calls, and traces those after the first WARM_UP."""
 
-    def __init__(self, step: Any, folder: Path):
-        self._step, self._folder = step, folder
+    def __init__(self, step: Any, model: CLIPConfig, folder: Path):
+        self._step, self._model, self._folder = step, model, folder
         self._calls = 0
         self._window: TraceAnnotation | None = None
 
@@ -103,7 +105,8 @@ class _Recorder:
             trace = self._stop()
             # Compiled already: JAX finds the program by the arguments' types.
             program = self._step.lower(after[0], batch).compile().as_text()
-            report(read_profile(trace, program, STEPS), self._folder)
+            profile = read_profile(trace, program, STEPS)
+            report(profile, computed_share(self._model, batch), self._folder)
         return after
 
     def _start(self) -> None:
@@ -198,19 +201,35 @@ def shorten(scope: str) -> str:
     return path + (", back" if "transpose(jvp" in scope else "")
 
 
+def computed_share(model: CLIPConfig, batch: Any) -> float:
+    """Of the dense model's FLOPs, those that the step computes in a forward pass of this batch."""
+    groups = [tokens.shape for tokens in jax.tree.leaves(batch["tokens"])]
+    dense = sum(forward_flops(model).values())
+    return sum(computed_flops(model, groups).values()) / dense
+
+
 # --- the report
 
 
-def report(profile: Profile, folder: Path) -> None:
-    """Print the tables, and write what they hold to folder/profile.json."""
+def report(profile: Profile, computed: float, folder: Path) -> None:
+    """Print the tables, and write what they hold to folder/profile.json.
+
+    computed: by computed_share.
+    """
     console = Console(highlight=False)
     steps, milliseconds = profile.steps, profile.seconds * 1e3
     console.print(f"{steps} steps of {milliseconds:,.1f} ms; trace in {folder}", soft_wrap=True)
+    console.print(
+        f"{computed:.0%} of the dense model is computed: captions about as long as they are, and "
+        "of last blocks one token",
+        soft_wrap=True,
+    )
     console.print(shares_table(profile))
     console.print(longest_table(profile))
     values = {
         "steps": steps,
         "seconds": profile.seconds,
+        "computed": computed,
         "shares": [
             {"kind": kind, "part": part, "seconds": seconds}
             for (kind, part), seconds in profile.shares.items()

@@ -10,6 +10,7 @@ from jax.profiler import ProfileData
 from traces import plane
 
 from clip_jax.models.attention import attention
+from clip_jax.models.presets import PRESETS
 from clip_jax.parallel.hlo import Operation
 from clip_jax.training.pace import INPUT_WAIT, Pace
 from clip_jax.training.profile import (
@@ -28,6 +29,7 @@ from clip_jax.training.profile import (
     shorten,
 )
 
+TINY = PRESETS["ViT-tiny"]
 IMAGE = "jit(f)/jvp(CLIP.encode_image)/image"
 
 
@@ -35,13 +37,15 @@ def test_a_few_steps_are_traced_and_told(tmp_path, capsys):
     """Steps of one product and attention on one device, between waits for input."""
 
     def step(state, batch):
+        matrix = batch["images"]
         with jax.named_scope("image"), jax.named_scope("encode_image"):
-            heads = (state @ batch).reshape(64, 8, 2, 64)
+            heads = (state @ matrix).reshape(64, 8, 2, 64)
             return attention(heads, heads, heads).reshape(512, 128) / 8, {}
 
-    state, batch = jnp.ones((512, 128)) / 8, jnp.ones((128, 128)) / 8
+    state = jnp.ones((512, 128)) / 8
+    batch = {"images": jnp.ones((128, 128)) / 8, "tokens": (jnp.ones((3, 8)), jnp.ones((1, 16)))}
     pace = Pace(0, 1, None)
-    with profiled(jax.jit(step), True, tmp_path) as traced:
+    with profiled(jax.jit(step), True, TINY, tmp_path) as traced:
         for _ in range(WARM_UP + STEPS + 3):
             with pace.waiting():
                 time.sleep(0.01)
@@ -50,6 +54,7 @@ def test_a_few_steps_are_traced_and_told(tmp_path, capsys):
     values = json.loads((tmp_path / "profile" / "profile.json").read_text())
     seconds = {(row["kind"], row["part"]): row["seconds"] for row in values["shares"]}
     assert values["steps"] == STEPS
+    assert 0.4 < values["computed"] < 0.6  # half of the two layers are last ones
     assert 0.01 < seconds[INPUT, "rest"] < values["seconds"]
     assert sum(seconds.values()) == pytest.approx(values["seconds"], rel=1e-6)
     assert {k for k, s in seconds.items() if s and k[1] == "image"} >= {
@@ -63,13 +68,13 @@ def test_a_few_steps_are_traced_and_told(tmp_path, capsys):
 
 
 def test_without_it_the_step_is_the_same_one(tmp_path):
-    with profiled(len, False, tmp_path) as step:
+    with profiled(len, False, TINY, tmp_path) as step:
         assert step is len
     assert not list(tmp_path.iterdir())
 
 
 def test_a_run_that_ends_too_early_says_so_and_leaves_no_trace_running(tmp_path, capsys):
-    with profiled(jax.jit(lambda s, b: (s, b)), True, tmp_path) as step:
+    with profiled(jax.jit(lambda s, b: (s, b)), True, TINY, tmp_path) as step:
         for _ in range(WARM_UP + 1):
             step(1, 2)
     assert "no profile" in capsys.readouterr().err
@@ -155,8 +160,9 @@ def test_where_an_operation_comes_from(scope, kind, part, short):
 
 def test_the_table_sums_to_a_step(tmp_path, capsys):
     shares = {("products", "image"): 0.003, (HOST, "rest"): 0.001, ("copies", "text"): 0.0}
-    report(Profile(5, 0.004, shares, [("products", "image/dot", 0.002)]), tmp_path)
+    report(Profile(5, 0.004, shares, [("products", "image/dot", 0.002)]), 0.625, tmp_path)
     lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("62% of the dense model is computed")
     (products,) = (line.split() for line in lines if "products  " in line and "3.00" in line)
     assert products == ["products", "3.00", "3.00", "75.0%"]
     (together,) = (line.split() for line in lines if line.strip().startswith("together"))
