@@ -100,3 +100,25 @@ def test_damaged_lines_are_left_out(tmp_path):
 )
 def test_the_progress_line_tells_what_matters(more, line):
     assert describe_rates({"samples_per_second": 1234.4, **more}) == line
+
+
+class Computing:
+    """An array that is not there yet, and whether it was waited for."""
+
+    waited = False
+
+    def block_until_ready(self):
+        self.waited = True
+        return self
+
+
+def test_the_loop_does_not_wait_for_the_step_it_has_just_given(tmp_path):
+    """But for the step before, so that no more than two are on their way; the first is timed."""
+    config = TrainConfig(model=PRESETS["ViT-tiny"], steps=100, log_every=50, batch_size=4)
+    bad, pace = BadCount(make_mesh(MeshConfig()), {}), Pace(0, config.batch_size, None)
+    steps = [Computing() for _ in range(5)]
+    with StepLogger(tmp_path, 0, config, bad, pace) as logger:
+        for number, metrics in enumerate(steps, 1):
+            logger.push(number, {"loss": metrics})
+            assert metrics.waited == (number == 1)
+            assert all(before.waited for before in steps[: number - 1])
