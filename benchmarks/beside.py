@@ -100,8 +100,8 @@ def recipe_batches(recipe: str, batch_size: int | None) -> tuple[Any, np.ndarray
     from clip_jax.data.pipeline import Batches
     from clip_jax.data.sources.spec import open_pairs
     from clip_jax.model import resize_of
+    from clip_jax.training.captions import make_tokenizer
     from clip_jax.training.config import TrainConfig
-    from clip_jax.training.loop import make_tokenizer
 
     config = load_recipe(recipe, TrainConfig)
     source = open_pairs(config.data.train, config.model.image.image_size, config.data.fields)

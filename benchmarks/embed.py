@@ -130,8 +130,10 @@ def side_name(folder: Path) -> str:
 
 def sorted_by_length(tokens: np.ndarray) -> list[np.ndarray]:
     """[n, size, context] -> n batches of captions of like length, each cut to its longest."""
+    from clip_jax.data.text.ids import text_lengths
+
     flat = tokens.reshape(-1, tokens.shape[-1])
-    lengths = flat.argmax(axis=-1) + 1
+    lengths = text_lengths(flat)
     order = np.argsort(lengths, kind="stable").reshape(len(tokens), -1)
     cut = [-(-lengths[batch[-1]] // LENGTH_STEP) * LENGTH_STEP for batch in order]
     return [flat[batch, :length] for batch, length in zip(order, cut, strict=True)]

@@ -69,6 +69,7 @@ def take_turns(folder: Path, dtype: str | None) -> None:
     """This project's side."""
     import jax
 
+    from clip_jax.data.text.ids import text_lengths
     from clip_jax.models.clip import CLIP
     from clip_jax.models.config import Compute, resolve_compute
     from clip_jax.parallel.mesh import MeshConfig, batch_shards, make_mesh, put_batch
@@ -86,7 +87,7 @@ def take_turns(folder: Path, dtype: str | None) -> None:
     model, settings = CLIP(config, compute), OptimizerConfig(warmup_steps=10)
     optimizer, schedule = make_optimizer(settings, 1000), learning_rate_schedule(settings, 1000)
     step = make_train_step(model, optimizer, schedule, mesh)
-    share, lengths = tokens.shape[1] // batch_shards(mesh), tokens.argmax(axis=-1).ravel() + 1
+    share, lengths = tokens.shape[1] // batch_shards(mesh), text_lengths(tokens).ravel()
     batches = {}
     for name, limit in GROUPS.items():
         groups = plan_groups(lengths, tokens.shape[-1], share, limit)
