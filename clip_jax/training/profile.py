@@ -224,8 +224,11 @@ def report(profile: Profile, computed: float, folder: Path) -> None:
         "of last blocks one token",
         soft_wrap=True,
     )
-    console.print(shares_table(profile))
-    console.print(longest_table(profile))
+    if profile.shares:
+        console.print(shares_table(profile))
+        console.print(longest_table(profile))
+    else:
+        console.print("the profiler did not see the devices; its own messages may say why")
     values = {
         "steps": steps,
         "seconds": profile.seconds,

@@ -25,7 +25,7 @@ from clip_jax.data.pipeline import Batches
 from clip_jax.data.sources.spec import open_pairs
 from clip_jax.data.text.tokenizers import SentencePieceTokenizer
 from clip_jax.parallel.mesh import MeshConfig
-from clip_jax.training import lengths, loop
+from clip_jax.training import lengths, loop, profile
 from clip_jax.training.assemble import build_step
 from clip_jax.training.checkpoints import Checkpoints
 from clip_jax.training.config import CheckpointConfig, DataConfig, EvaluationConfig, TrainConfig
@@ -115,6 +115,18 @@ def test_the_same_recipe_gives_the_same_bits_twice(finished, tmp_path):
     again = train(recipe(tmp_path))
     assert timeless(tmp_path) == timeless(undisturbed)
     jax.tree.map(np.testing.assert_array_equal, again.params, model.params)
+
+
+def test_a_profiled_run_computes_the_same(finished, tmp_path, monkeypatch, capsys):
+    undisturbed, _ = finished
+    monkeypatch.setattr(profile, "WARM_UP", 2)
+    monkeypatch.setattr(profile, "STEPS", 2)
+    train(recipe(tmp_path, profile=True))
+    assert timeless(tmp_path) == timeless(undisturbed)
+    said = capsys.readouterr().out
+    assert "2 steps of " in said
+    for kind in ("products", "attention", "elementwise", "collectives"):
+        assert f"\n  {kind} " in said
 
 
 @pytest.mark.parametrize("step", [3, 4])

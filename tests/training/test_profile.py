@@ -158,6 +158,12 @@ def test_where_an_operation_comes_from(scope, kind, part, short):
     assert shorten(scope) == short
 
 
+def test_devices_that_the_profiler_did_not_see(tmp_path, capsys):
+    trace = ProfileData.from_text_proto(plane("/host:CPU", "python", [(WINDOW, None, 0, 50)]))
+    report(read_profile(trace, PROGRAM, steps=1), 1.0, tmp_path)
+    assert capsys.readouterr().out.splitlines()[-1].startswith("the profiler did not see")
+
+
 def test_the_table_sums_to_a_step(tmp_path, capsys):
     shares = {("products", "image"): 0.003, (HOST, "rest"): 0.001, ("copies", "text"): 0.0}
     report(Profile(5, 0.004, shares, [("products", "image/dot", 0.002)]), 0.625, tmp_path)
