@@ -168,6 +168,8 @@ def two_sides(script: str, arguments: argparse.Namespace, model: str) -> Iterato
         for side, more in ((ours, {}), (peer, path)):
             sides.append(Side(side, SHARED | more))
             stack.callback(sides[-1].end)
+        if arguments.before:
+            sides[-1].ready["name"] = f"clip_jax at {arguments.before}"
         yield (*sides, folder)
 
 
