@@ -77,7 +77,8 @@ def take_turns(folder: Path, dtype: str | None) -> None:
     config, variables, images, tokens = load_prepared(folder)
     device = jax.devices()[0]
     dtype = dtype or ("float32" if device.platform == "cpu" else "bfloat16")
-    model = CLIP(config, resolve_compute(Compute(dtype=dtype), device.platform))
+    # As clip_jax.load has it.
+    model = CLIP(config, resolve_compute(Compute(dtype=dtype, unroll=False), device.platform))
     variables = jax.device_put(variables, device)
 
     def encoder(method: str) -> Any:

@@ -69,7 +69,8 @@ def load(
         found = open_tokenizer(vocabulary, config.text.context_length)
         _check_vocabulary(found, config.text.vocab_size, vocabulary)
     platform = next(iter(variables["params"]["logit_scale"].devices())).platform
-    compute = resolve_compute(Compute(dtype=dtype), platform)
+    # Scanned layers compile quickly, and texts are compiled for each of their lengths.
+    compute = resolve_compute(Compute(dtype=dtype, unroll=False), platform)
     return Model(config, tokenizer=found, compute=compute, **variables)
 
 
