@@ -41,7 +41,7 @@ def parser(doc: str) -> argparse.ArgumentParser:
     made.add_argument("--batch-size", type=int, help="default: the recipe's, or 256")
     made.add_argument("--dtype", choices=("float32", "bfloat16"))
     made.add_argument("--seconds", type=float, default=5, help="of each turn")
-    made.add_argument("--output", type=Path, help="JSON, to which a model's rows are added")
+    made.add_argument("--output", type=Path, help="JSON, to which rows are added")
     made.add_argument("--prepare", nargs=3, help=argparse.SUPPRESS)
     made.add_argument("--turn", type=Path, help=argparse.SUPPRESS)
     return made
@@ -256,19 +256,25 @@ def print_row(row: dict[str, Any]) -> None:
     cells = [f"{row['clip_jax']:,.1f}/s", f"{row['peer']:,.1f}/s", f"{row['ratio']:.2f}"]
     cells += [f"{row[name]:.1%}" for name in ("mfu", "peer mfu")]
     cells += [f"{row[name] / 2**20:,.0f} MiB" for name in ("memory", "peer memory")]
-    name = f"{Path(row['model']).stem if '.py' in row['model'] else row['model']}, {row['task']}"
-    print(f"{name:34}" + "".join(f"{cell:>12}" for cell in cells), flush=True)
+    print(f"{title(row):34}" + "".join(f"{cell:>12}" for cell in cells), flush=True)
+
+
+def title(row: dict[str, Any]) -> str:
+    """ "ViT-B/32, images"; of a recipe the file's name."""
+    model = row["model"]
+    return f"{Path(model).stem if model.endswith('.py') else model}, {row['task']}"
 
 
 def write(rows: Sequence[dict[str, Any]], ours: Side, peer: Side, output: Path | None) -> None:
-    """Add rows to the results, in place of earlier ones of the same model; draw them all."""
+    """Add rows to the results, in place of earlier ones of the same name; draw them all."""
     if output is None:
         return
     known = json.loads(output.read_text())["rows"] if output.exists() else []
-    models = {row["model"] for row in rows}
+    names = {(row["model"], row["task"]) for row in rows}
     about = {name: ours.ready[name] for name in ("machine", "dtype", "matrix_rate")}
-    about["peer"] = peer.ready["name"]
-    rows = [row for row in known if row["model"] not in models] + [about | row for row in rows]
+    about["peer name"] = peer.ready["name"]
+    kept = [row for row in known if (row["model"], row["task"]) not in names]
+    rows = kept + [about | row for row in rows]
     output.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
     draw(rows, output.with_suffix(".png"))
 
@@ -284,12 +290,12 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 1 + 0.35 * len(rows)))
-    names = [f"{Path(row['model']).stem}, {row['task']}" for row in rows]
+    names = [title(row) for row in rows]
     bars = axes.barh(names, [row["ratio"] for row in rows])
     axes.bar_label(bars, [f" {row['clip_jax']:,.0f}/s : {row['peer']:,.0f}/s" for row in rows])
     axes.axvline(1, color="black", lw=1)
     axes.invert_yaxis()
     axes.margins(x=0.35)
-    axes.set(xlabel=f"samples a second, times those of {rows[-1]['peer']}")
+    axes.set(xlabel=f"samples a second, times those of {rows[-1]['peer name']}")
     figure.savefig(path, dpi=100, bbox_inches="tight")
     pyplot.close(figure)
