@@ -14,6 +14,7 @@ the first. Utilisation counts the dense model, against a matrix product measured
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,21 +97,18 @@ def take_turns(folder: Path, dtype: str | None) -> None:
             for pixels, texts in zip(images, tokens, strict=True)
         ]
     state = state_from(variables, model, optimizer, mesh)
-    losses = []
 
     def update(name: str, number: int) -> Any:
         nonlocal state
         state, metrics = step(state, batches[name][number % len(images)])
         return metrics
 
-    for name in GROUPS:
-        losses.append(float(update(name, 0)["loss"]))
+    losses = [float(update(name, 0)["loss"]) for name in GROUPS]
 
     def timed(name: str) -> Any:
         def turn(seconds: float) -> dict[str, float]:
-            work = lambda number: update(name, number)  # noqa: E731
-            rate = measure(work, jax.block_until_ready, images.shape[1], seconds)
-            return {"samples_per_second": rate}
+            work, wait = partial(update, name), jax.block_until_ready
+            return {"samples_per_second": measure(work, wait, images.shape[1], seconds)}
 
         return turn
 
