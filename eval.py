@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import jax
 import tyro
 
+from clip_jax.cache import keep_compiled
 from clip_jax.commandline import main, parse
 from clip_jax.evaluation.analyses.bias.probe import Probe as BiasProbe
 from clip_jax.parallel.processes import ProcessesConfig, same_errors, start_processes
@@ -356,6 +357,7 @@ def run(arguments: Sequence[str]) -> None:
     task = parse(Tasks, arguments, "eval.py")
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM ends an evaluation at once
     start_processes(task.processes)
+    keep_compiled()
     task.run()
 
 

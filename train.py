@@ -28,9 +28,11 @@ def run(arguments: Sequence[str]) -> None:
 
         sys.exit(None if dry_run(config) else 1)
 
+    from clip_jax.cache import keep_compiled
     from clip_jax.parallel.processes import start_processes
 
     start_processes(config.processes)
+    keep_compiled()
 
     from clip_jax.training.loop import train  # slow to import: --help and bad options are not
 

@@ -13,8 +13,7 @@ from clip_jax.data.text.tokenizers import Tokenizer
 from clip_jax.data.text.vocabulary import has_vocabulary, open_tokenizer
 from clip_jax.errors import InputError
 from clip_jax.model import Model
-from clip_jax.models.attention import resolve_attention
-from clip_jax.models.config import Compute
+from clip_jax.models.config import Compute, resolve_compute
 from clip_jax.models.presets import OPENAI
 from clip_jax.weights import export, hub, workdir
 from clip_jax.weights.pretrained import Activation, at_image_size, open_pretrained
@@ -70,7 +69,8 @@ def load(
         found = open_tokenizer(vocabulary, config.text.context_length)
         _check_vocabulary(found, config.text.vocab_size, vocabulary)
     platform = next(iter(variables["params"]["logit_scale"].devices())).platform
-    compute = resolve_attention(Compute(dtype=dtype), platform)
+    # Scanned layers compile quickly, and texts are compiled for each of their lengths.
+    compute = resolve_compute(Compute(dtype=dtype, unroll=False), platform)
     return Model(config, tokenizer=found, compute=compute, **variables)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from clip_jax.cache import cache_folder
 from clip_jax.data.arrays import read_npz
 from clip_jax.model import Model
 from clip_jax.parallel.mesh import mesh_of
@@ -60,11 +61,6 @@ def weights_digest(model: Model, parameters: Any) -> bytes:
         digest.update(jax.tree_util.keystr(path).encode())
         digest.update(np.ascontiguousarray(jax.device_get(leaf)))
     return digest.digest()
-
-
-def cache_folder() -> Path:
-    """Where this package keeps what it can make again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clip_jax"
 
 
 def read_arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray] | None:

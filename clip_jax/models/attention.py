@@ -1,21 +1,13 @@
 """The one place where attention is computed, so that the kernel is chosen in one place."""
 
-import dataclasses
 from typing import cast
 
 import jax
 
-from clip_jax.models.config import Compute
-
 Array = jax.Array
 
-
-def resolve_attention(compute: Compute, platform: str) -> Compute:
-    """Replace attention="auto" by the kernel for the platform ("cpu", "gpu", "tpu") in use."""
-    if compute.attention != "auto":
-        return compute
-    fused = platform == "gpu" and compute.dtype == "bfloat16"
-    return dataclasses.replace(compute, attention="cudnn" if fused else "xla")
+SCOPE = "attend"
+"""What profiles call it, its projections left out."""
 
 
 def attention(
@@ -35,11 +27,12 @@ def attention(
     """
     if implementation == "auto":
         implementation = "xla"
-    return jax.nn.dot_product_attention(
-        q,
-        k,
-        v,
-        is_causal=is_causal,
-        key_value_seq_lengths=key_lengths,
-        implementation=cast(None, implementation),
-    )
+    with jax.named_scope(SCOPE):
+        return jax.nn.dot_product_attention(
+            q,
+            k,
+            v,
+            is_causal=is_causal,
+            key_value_seq_lengths=key_lengths,
+            implementation=cast(None, implementation),
+        )

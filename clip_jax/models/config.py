@@ -1,6 +1,6 @@
 """What a CLIP model is (architecture) and how it is computed (precision, kernels, memory)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -110,10 +110,20 @@ class Compute:
     """Type of activations and matrix products; norms, softmax and the loss stay float32."""
     attention: Literal["auto", "xla", "cudnn"] = "auto"
     """Attention kernel; auto takes cudnn on GPUs in bfloat16 and xla elsewhere."""
-    unroll: bool = False
-    """Unroll the layers: slower to compile, faster on CPU and GPU. Off: one scanned block."""
+    unroll: bool | None = None
+    """Unroll the layers: slower to compile, faster on CPU and GPU; or scan one block. By default
+    they are unrolled on GPUs alone."""
     remat: Literal["none", "dots", "full"] = "none"
     """What the backward pass recomputes: nothing, all but matrix products, or whole blocks."""
+
+
+def resolve_compute(compute: Compute, platform: str) -> Compute:
+    """Settle what is left to the platform ("cpu", "gpu", "tpu") of the devices in use."""
+    gpu = platform == "gpu"
+    attention, unroll = compute.attention, compute.unroll
+    if attention == "auto":
+        attention = "cudnn" if gpu and compute.dtype == "bfloat16" else "xla"
+    return replace(compute, attention=attention, unroll=gpu if unroll is None else unroll)
 
 
 NOT_SIZES = ("image.patch_dropout", "image.frozen_statistics")

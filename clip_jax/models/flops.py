@@ -1,9 +1,11 @@
 """Floating-point operations of a model, from its architecture alone; a multiply-add counts as two.
 
-Matrix products and convolutions are counted; norms, activations and softmax are not. The count is
-dense, over every token of every block, so that it does not change with what an implementation
-leaves out; it is what utilisation is measured against.
+Matrix products and convolutions are counted; norms, activations and softmax are not. The dense
+count, over every token of every block, does not change with what an implementation leaves out; it
+is what utilisation is measured against. The other one is of what this implementation computes.
 """
+
+from collections.abc import Sequence
 
 from clip_jax.models.config import CLIPConfig, ResNetConfig, ViTConfig
 
@@ -22,6 +24,37 @@ def forward_flops(config: CLIPConfig) -> dict[str, int]:
         else _vit(image, config.embed_dim),
         "text": blocks + 2 * text.width * config.embed_dim,
     }
+
+
+def computed_flops(config: CLIPConfig, groups: Sequence[tuple[int, int]]) -> dict[str, float]:
+    """FLOPs of what is computed of one pair's forward pass, on the average of a batch.
+
+    groups: (captions, tokens of each) of the groups by length that the batch is cut into. Of the
+    last block, and of a ResNet's pooling, only the token that is read is computed, with the keys
+    and values of all.
+    """
+    image, text = config.image, config.text
+    dense, captions = forward_flops(config), sum(n for n, _ in groups)
+    of_texts = sum(n * _read_blocks(length, text.width, text.layers) for n, length in groups)
+    if isinstance(image, ResNetConfig):
+        tokens, channels = (image.image_size // 32) ** 2 + 1, 32 * image.width
+        saved = _attention_pool(tokens, channels, config.embed_dim)
+        saved -= _read_pool(tokens, channels, config.embed_dim)
+    else:
+        tokens = image.kept_patches + 1
+        saved = image.layers * _block(tokens, image.width)
+        saved -= _read_blocks(tokens, image.width, image.layers)
+    return {
+        "image": dense["image"] - saved,
+        "text": of_texts / captions + 2 * text.width * config.embed_dim,
+    }
+
+
+def _read_blocks(tokens: int, width: int, layers: int) -> int:
+    """Blocks of which one token is read."""
+    keys_and_values, of_the_token = 4 * tokens * width**2, 20 * width**2
+    last = keys_and_values + of_the_token + 4 * tokens * width
+    return (layers - 1) * _block(tokens, width) + last
 
 
 def _block(tokens: int, width: int) -> int:
@@ -63,3 +96,9 @@ def _attention_pool(tokens: int, channels: int, embed_dim: int) -> int:
     """Queries, keys, values and outputs of all tokens, and attention between them."""
     projections = 2 * tokens * channels * (3 * channels + embed_dim)
     return projections + 4 * tokens**2 * channels
+
+
+def _read_pool(tokens: int, channels: int, embed_dim: int) -> int:
+    """Keys and values of all tokens, the rest of one."""
+    of_the_token = 2 * channels * (channels + embed_dim)
+    return 4 * tokens * channels**2 + of_the_token + 4 * tokens * channels

@@ -208,7 +208,7 @@ class Transformer(nn.Module):
 
         before, last = split_layers(self.param("blocks", init_layers), self.layers - 1)
         step = rematerialised(layer, self.compute.remat)
-        x, _ = jax.lax.scan(step, x, before, unroll=self.compute.unroll)
+        x, _ = jax.lax.scan(step, x, before, unroll=bool(self.compute.unroll))
         return apply({"params": jax.tree.map(lambda p: p[0], last)}, x, read)[:, 0]
 
 

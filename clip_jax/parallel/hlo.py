@@ -1,4 +1,5 @@
-"""Reads a compiled program: what its collectives move, and how long its kernels should take.
+"""Reads a compiled program: what its collectives move, how long its kernels should take, and what
+each of its instructions is for.
 
 It reads the text of compiled.as_text(), in the form that XLA's TPU and CPU compilers write. XLA's
 own cost analysis counts the body of a loop once; here it counts as often as the loop runs.
@@ -7,7 +8,7 @@ own cost analysis counts the body of a loop once; here it counts as often as the
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
@@ -86,6 +87,61 @@ def kernel_cycles(text: str) -> int:
     return total
 
 
+PRODUCTS = "products"
+"""Matrix products and convolutions."""
+ELEMENTWISE = "elementwise"
+"""Arithmetic between values, sums and scatters."""
+COPIES = "copies"
+"""Values that move within a device."""
+COLLECTIVES = "collectives"
+"""Values that move between devices."""
+CONTROL = "control"
+"""Loops and calls, apart from what they run."""
+
+_LIBRARY_PRODUCT = re.compile(r'custom_call_target="[^"]*(?:gemm|matmul|cudnn\$conv)')
+_MOVES = {"bitcast", "broadcast", "concatenate", "constant", "copy", "dynamic-slice", "gather"}
+_MOVES |= {"dynamic-update-slice", "get-tuple-element", "iota", "pad", "parameter", "reshape"}
+_MOVES |= {"reverse", "slice", "transpose", "tuple"}
+_CONTROL = {"async", "call", "conditional", "while"}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What one instruction is for, and what it was made from."""
+
+    kind: str
+    """PRODUCTS, ELEMENTWISE, COPIES, COLLECTIVES or CONTROL."""
+    scope: str
+    """JAX's name for its origin: "jit(train_step)/jvp(CLIP.encode_image)/image/norm_pre/mul". Of
+    several instructions that are fused, that of a product if there is one."""
+
+
+def operations(text: str) -> dict[str, Operation]:
+    """The instructions of a compiled program that run by themselves, by name."""
+    program = _Program(text)
+    return {
+        instruction.name: _operation(instruction, program)
+        for name in program.times.keys() - program.fused
+        for instruction in program.computations[name].values()
+    }
+
+
+def _operation(instruction: "_Instruction", program: "_Program") -> Operation:
+    inside = list(program.parts(instruction))
+    opcodes = {part.opcode.removesuffix("-start").removesuffix("-done") for part in inside}
+    products = [part for part in inside if part.is_product]
+    scope = (products or [instruction])[0].scope or instruction.scope
+    if opcodes & {*KINDS}:
+        kind = COLLECTIVES
+    elif opcodes <= _CONTROL:
+        kind = CONTROL
+    elif products:
+        kind = PRODUCTS
+    else:
+        kind = COPIES if opcodes <= _MOVES else ELEMENTWISE
+    return Operation(kind, scope)
+
+
 @dataclass(frozen=True)
 class _Instruction:
     name: str
@@ -104,6 +160,16 @@ class _Instruction:
         if self.opcode.removesuffix("-start") not in ("fusion", "call", "while", "async"):
             return []
         return re.findall(r"(?:calls|body|to_apply)=%([\w.\-]+)", self.text)
+
+    @property
+    def is_product(self) -> bool:
+        """Whether it is a matrix product or a convolution, a library's included."""
+        return self.opcode in ("dot", "convolution") or bool(_LIBRARY_PRODUCT.search(self.text))
+
+    @property
+    def scope(self) -> str:
+        found = re.search(r'op_name="([^"]*)"', self.text)
+        return found[1] if found else ""
 
 
 _INSTRUCTION = re.compile(r"\s+(?:ROOT )?%([\w.\-]+) = (.*?) ([a-z][a-z0-9\-]*)\((.*)")
@@ -127,6 +193,15 @@ class _Program:
         self.times: Counter[str] = Counter()
         self.fused: set[str] = set()
         self._count(entry, 1)
+
+    def parts(self, instruction: _Instruction) -> Iterator[_Instruction]:
+        """What is fused into one instruction or runs asynchronously by it; else itself."""
+        if instruction.opcode not in ("fusion", "async-start"):
+            yield instruction
+            return
+        for name in instruction.called:
+            for part in self.computations[name].values():
+                yield from self.parts(part)
 
     def _count(self, name: str, times: int) -> None:
         self.times[name] += times

@@ -5,8 +5,8 @@ import dataclasses
 import optax
 from jax.sharding import Mesh
 
-from clip_jax.models.attention import resolve_attention
 from clip_jax.models.clip import CLIP
+from clip_jax.models.config import resolve_compute
 from clip_jax.training.config import TrainConfig
 from clip_jax.training.optimizer import learning_rate_schedule
 from clip_jax.training.step import Step, make_train_step
@@ -15,7 +15,7 @@ from clip_jax.training.step import Step, make_train_step
 def build_model(config: TrainConfig, vocab_size: int, mesh: Mesh) -> CLIP:
     """The model, with the vocabulary in use and kernels for the mesh's devices."""
     text = dataclasses.replace(config.model.text, vocab_size=vocab_size)
-    compute = resolve_attention(config.compute, mesh.devices.flat[0].platform)
+    compute = resolve_compute(config.compute, mesh.devices.flat[0].platform)
     return CLIP(dataclasses.replace(config.model, text=text), compute)
 
 

@@ -111,6 +111,8 @@ class TrainConfig:
     """What is evaluated after the last step."""
     log_every: int = 10
     """Steps between lines of metrics.jsonl."""
+    profile: bool = False
+    """Trace a few steps after the first ones into the workdir, and print where their time goes."""
     dry_run: str | None = None
     """Instead of training, say what a step needs of this machine: a TPU slice such as tpu:v5e-256
     (of v4, v5e, v5p or v6e), or here. The step is compiled for it, no data is read."""
@@ -134,6 +136,7 @@ OPERATIONAL = (
     "data.workers",
     "data.threads",
     "data.max_bad",
+    "profile",
     "dry_run",
 )
 

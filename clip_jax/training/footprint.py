@@ -23,7 +23,7 @@ from clip_jax.training.assemble import build_model, build_step
 from clip_jax.training.checks import check_batch
 from clip_jax.training.config import TrainConfig
 from clip_jax.training.feed import AHEAD
-from clip_jax.training.optimizer import Rates, check_rates, make_optimizer, rate_factors
+from clip_jax.training.optimizer import check_rates, make_optimizer, trained_towers
 from clip_jax.training.state import TrainState, abstract_state
 
 HERE = "here"
@@ -83,12 +83,6 @@ def measure(config: TrainConfig) -> Footprint:
         tuple(found for found in collectives(text) if found.devices > 1),
         kernel_cycles(text),
     )
-
-
-def trained_towers(params: Any, rates: Rates) -> frozenset[str]:
-    """Those of "image" and "text" that OptimizerConfig.rates do not freeze altogether."""
-    factors = rate_factors(params, rates)
-    return frozenset(name for name in ("image", "text") if any(jax.tree.leaves(factors[name])))
 
 
 def vocabulary_size(config: TrainConfig) -> int:

@@ -48,10 +48,13 @@ from clip_jax.training.curve import draw_curve
 from clip_jax.training.feed import BadCount, as_reasons, on_devices
 from clip_jax.training.lengths import LengthGroups, plan_groups
 from clip_jax.training.metrics import StepLogger, write_results
-from clip_jax.training.optimizer import check_rates, make_optimizer
+from clip_jax.training.optimizer import check_rates, make_optimizer, trained_towers
+from clip_jax.training.pace import Pace
+from clip_jax.training.profile import profiled
 from clip_jax.training.record import record_start
 from clip_jax.training.state import TrainState, abstract_state, init_state, state_from
 from clip_jax.training.stopping import stop_on_signal
+from clip_jax.training.utilisation import pairs_at_peak
 from clip_jax.weights.workdir import TOKENIZER, config_to_json
 
 
@@ -192,6 +195,11 @@ class Run:
             lengths, self.tokenizer.context_length, share, self.config.text_groups, parts
         )
 
+    def pairs_at_peak(self) -> float | None:
+        """Pairs a second at which the devices would be fully used; None if that is not known."""
+        trained = trained_towers(self.abstract().params, self.config.optimizer.rates)
+        return pairs_at_peak(self.module.config, trained, self.mesh)
+
     def describe(self, bad: BadCount) -> dict[str, Any]:
         """What a checkpoint says about the run it belongs to."""
         return {
@@ -210,15 +218,18 @@ class Run:
         last one is, unless so many were skipped that the run has failed.
         """
         config = self.config
-        train_step = build_step(config, self.module, self.optimizer, self.mesh)
+        step_function = build_step(config, self.module, self.optimizer, self.mesh)
         bad = BadCount(self.mesh, bad_before)
+        pace = Pace(start, config.batch_size, self.pairs_at_peak())
         with (
             contextlib.closing(on_devices(self.batches(start), self.mesh, self.groups)) as batches,
             stop_on_signal() as stopping,
-            StepLogger(self.workdir, start, config, bad) as logger,
+            StepLogger(self.workdir, start, config, bad, pace) as logger,
+            profiled(step_function, config.profile, self.module.config, self.workdir) as train_step,
         ):
             for step in range(start + 1, config.steps + 1):
-                batch, bad_here, examples = next(batches)
+                with pace.waiting():
+                    batch, bad_here, examples = next(batches)
                 state, metrics = train_step(state, batch)
                 bad.add(bad_here, examples)
                 logger.push(step, metrics)

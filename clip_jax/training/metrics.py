@@ -22,6 +22,10 @@ from clip_jax.errors import InputError
 from clip_jax.evaluation.results import Result
 from clip_jax.training.config import TrainConfig
 from clip_jax.training.feed import BadCount, as_reasons
+from clip_jax.training.pace import Pace
+
+WAIT_SHOWN = 0.05
+"""Share of the time in which the loop waits for input that the progress line tells."""
 
 
 class MetricsWriter:
@@ -110,17 +114,17 @@ class StepLogger:
     raises InputError as `push` does, of the last steps.
     """
 
-    def __init__(self, workdir: Path, start_step: int, config: TrainConfig, bad: BadCount):
+    def __init__(
+        self, workdir: Path, start_step: int, config: TrainConfig, bad: BadCount, pace: Pace
+    ):
         """bad: of the batches used up to the step that is pushed."""
         self._config = config
-        self._bad = bad
+        self._bad, self._pace = bad, pace
         self._reports = jax.process_index() == 0
         self._writer = MetricsWriter(workdir, start_step) if self._reports else None
         self._pending: tuple[int, dict[str, jax.Array], jax.Array] | None = None
         self._last: Any = None
-        self._started = time.perf_counter()
         self._first_step = start_step + 1
-        self._timed_from = (start_step, self._started)
         self._console = Console(stderr=True, highlight=False)
         self._progress = Progress(
             TextColumn("train"),
@@ -168,9 +172,8 @@ class StepLogger:
     def _first_step_done(self, step: int, metrics: dict[str, jax.Array]) -> None:
         """Wait for the first step, to tell compilation from work: rates are counted from here."""
         jax.block_until_ready(metrics)
-        self._timed_from = (step, time.perf_counter())
+        seconds = self._pace.restart(step)
         if self._reports:
-            seconds = self._timed_from[1] - self._started
             self._console.print(f"first step after {seconds:.1f} s, with compilation")
 
     def _check(self, values: Mapping[str, float], bad: Mapping[str, int]) -> None:
@@ -196,18 +199,14 @@ class StepLogger:
         self._pending = None
         bad = as_reasons(total)
         values = {name: value.item() for name, value in jax.device_get(metrics).items()}
-        now, (since, when) = time.perf_counter(), self._timed_from
-        if step == since:  # the run's first step: with compilation
-            since, when = step - 1, self._started
-        rate = (step - since) * self._config.batch_size / (now - when)
-        self._timed_from = (step, now)
-        values |= {"samples_per_second": rate, "samples_seen": step * self._config.batch_size}
+        rates = self._pace.rates(step)
+        values |= rates | {"samples_seen": step * self._config.batch_size}
         values |= {"bad_samples": sum(bad.values())}
         values |= {f"bad_samples/{reason}": count for reason, count in bad.items()}
         if self._writer is None:
             return values, bad
         self._writer.write(step, values)
-        report = f"loss {values['loss']:.4f}  {rate:,.0f} samples/s"
+        report = f"loss {values['loss']:.4f}  {describe_rates(rates)}"
         if bad:
             report += f"  bad: {describe_reasons(bad)}"
         if values.get("skipped_updates"):
@@ -216,3 +215,13 @@ class StepLogger:
         if self._progress.disable:
             self._console.print(f"step {step}/{self._config.steps}  {report}")
         return values, bad
+
+
+def describe_rates(rates: Mapping[str, float]) -> str:
+    """Pairs a second, the utilisation if it is known, the wait for input if it matters."""
+    parts = [f"{rates['samples_per_second']:,.0f} samples/s"]
+    if "mfu" in rates:
+        parts.append(f"MFU {rates['mfu']:.0%}")
+    if rates["input_wait"] > WAIT_SHOWN:
+        parts.append(f"waits for input {rates['input_wait']:.0%}")
+    return "  ".join(parts)

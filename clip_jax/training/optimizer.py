@@ -66,6 +66,12 @@ def rate_factors(params: Any, rates: Rates) -> Any:
     return jax.tree_util.tree_map_with_path(factor, params)
 
 
+def trained_towers(params: Any, rates: Rates) -> frozenset[str]:
+    """Those of "image" and "text" that `rates` do not freeze altogether."""
+    factors = rate_factors(params, rates)
+    return frozenset(name for name in ("image", "text") if any(jax.tree.leaves(factors[name])))
+
+
 def check_rates(params: Any, rates: Rates) -> None:
     """Raise InputError for a rule that is found in no parameter's path: it would do nothing."""
     names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]

@@ -62,7 +62,8 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         variables = {"params": params, "batch_stats": state.batch_stats}
         image, text, batch_stats = embed(variables, batch, key)
-        return loss_function(image, text, params, mesh), batch_stats
+        with jax.named_scope("loss"):
+            return loss_function(image, text, params, mesh), batch_stats
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         (loss, batch_stats), gradient = jax.value_and_grad(loss_of, has_aux=True)(

@@ -1,10 +1,13 @@
-"""Counted operations against the released models' published ones."""
+"""Counted operations against the released models' published ones, and against JAX's programs."""
 
 import dataclasses
+import math
 
+import jax
 import pytest
 
-from clip_jax.models.flops import forward_flops
+from clip_jax.models.clip import CLIP, init_variables
+from clip_jax.models.flops import computed_flops, forward_flops
 from clip_jax.models.presets import OPENAI
 
 # GFLOP of one pair's forward pass, image + text, as open_clip's profile has them.
@@ -47,3 +50,42 @@ def test_patches_left_out_are_not_counted():
     all_patches, half = forward_flops(model), forward_flops(dropping)
     assert 0.45 < half["image"] / all_patches["image"] < 0.5
     assert half["text"] == all_patches["text"]
+
+
+def counted(jaxpr):
+    """FLOPs of the products and convolutions in a program of JAX."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            inner = [equation.invars[0].aval.shape[axis] for axis in contracted]
+            total += 2 * equation.outvars[0].aval.size * math.prod(inner)
+        elif equation.primitive.name == "conv_general_dilated":
+            height, width, channels, _ = equation.invars[1].aval.shape
+            total += 2 * equation.outvars[0].aval.size * height * width * channels
+        length = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+        for value in jax.tree.leaves(list(equation.params.values())):
+            if hasattr(value, "eqns"):
+                total += length * counted(value)
+    return total
+
+
+@pytest.mark.parametrize("name", ["ViT-B/32", "RN50"])
+def test_what_is_computed_is_what_jax_is_told_to(name):
+    """16 captions of 24 tokens, 8 at the full length."""
+    config = OPENAI[name]
+    model = CLIP(config)
+    variables = jax.eval_shape(lambda key: init_variables(model, key), jax.random.key(0))
+
+    def forward(method, *shape, dtype="int32"):
+        inputs = jax.ShapeDtypeStruct(shape, dtype)
+        encode = lambda variables, x: model.apply(variables, x, method=method)  # noqa: E731
+        return counted(jax.make_jaxpr(encode)(variables, inputs).jaxpr)
+
+    found = computed_flops(config, [(16, 24), (8, 77)])
+    texts = forward("encode_text", 16, 24) + forward("encode_text", 8, 77)
+    assert found["image"] == forward("encode_image", 1, 224, 224, 3, dtype="float32")
+    assert found["text"] * 24 == pytest.approx(texts, rel=1e-12)
+    dense = forward_flops(config)
+    assert found["image"] < dense["image"]
+    assert found["text"] < 0.6 * dense["text"]

@@ -1,4 +1,4 @@
-"""Collectives read off compiled programs: the CPU compiler's, and the TPU compiler's forms."""
+"""What is read off programs: those of the CPU compiler, and forms of the TPU's and GPU's."""
 
 import functools
 
@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from clip_jax.parallel.hlo import Collective, collectives, kernel_cycles
+from clip_jax.parallel.hlo import Collective, Operation, collectives, kernel_cycles, operations
 
 FLOAT = 4
 ROUNDS = 5
@@ -241,3 +241,60 @@ def test_kernels_count_as_often_as_they_run_and_once_as_a_whole():
 
 def test_no_estimate_on_other_platforms(compiled):
     assert kernel_cycles(compiled(functools.partial(jnp.multiply, 2), P(("a", "b")))) == 0
+
+
+# --- what instructions are for
+
+
+def test_instructions_of_a_compiled_program_are_told_apart():
+    def function(a, b):
+        with jax.named_scope("multiply"):
+            product = a @ b
+        with jax.named_scope("change"):
+            changed = jnp.sin(a) + 1
+        with jax.named_scope("turn"):
+            return product, changed, b.T
+
+    shapes = (96, 64), (64, 80)
+    arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    found = operations(jax.jit(function).lower(*arguments).compile().as_text())
+    kinds = {
+        part: {found.kind for found in found.values() if f"/{part}/" in found.scope}
+        for part in ("multiply", "change", "turn")
+    }
+    assert kinds == {"multiply": {"products"}, "change": {"elementwise"}, "turn": {"copies"}}
+
+
+FUSED = """
+%fused (a: f32[8,128]) -> f32[8,128] {
+  %a = f32[8,128]{1,0} parameter(0)
+  %d = f32[8,128]{1,0} dot(%a, %a), metadata={op_name="jit(f)/image/dot_general"}
+  ROOT %n = f32[8,128]{1,0} negate(%d), metadata={op_name="jit(f)/image/neg"}
+}
+
+%moved (b: f32[8,128]) -> f32[8,128] {
+  %b = f32[8,128]{1,0} parameter(0)
+  ROOT %t = f32[8,128]{1,0} transpose(%b), dimensions={1,0}
+}
+"""
+GEMM = 'custom_call_target="__cublas$lt$matmul", metadata={op_name="jit(f)/text/dot_general"}'
+KINDS = {
+    "f": (f"%f = {ARRAY} fusion(%p), kind=kOutput, calls=%fused", "products"),
+    "m": (f"%m = {ARRAY} fusion(%p), kind=kLoop, calls=%moved", "copies"),
+    "g": (f"%g = ({ARRAY}, s8[64]) custom-call(%p), {GEMM}", "products"),
+    "h": (f'%h = {ARRAY} custom-call(%p), custom_call_target="ConvertSomething"', "elementwise"),
+    "s": (f"%s = ({ARRAY}, {ARRAY}) all-reduce-start(%p), replica_groups={{}}", "collectives"),
+    "e": (f"%e = {ARRAY} all-reduce-done(%s)", "collectives"),
+    "c": (f"%c = {ARRAY} copy(%p)", "copies"),
+    "k": (f"%k = {ARRAY} add(%p, %p)", "elementwise"),
+    "w": (f"%w = {ARRAY} while(%p), condition=%add, body=%add", "control"),
+}
+
+
+def test_what_the_compilers_of_accelerators_write():
+    text = entry(PARAMETER, *(line for line, _ in KINDS.values())).replace(ADD, ADD + FUSED)
+    found = operations(text)
+    assert {name: found[name].kind for name in KINDS} == {n: k for n, (_, k) in KINDS.items()}
+    assert found["f"] == Operation("products", "jit(f)/image/dot_general")
+    assert found["g"].scope == "jit(f)/text/dot_general"
+    assert not {"d", "n", "t"} & found.keys()

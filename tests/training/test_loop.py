@@ -25,7 +25,7 @@ from clip_jax.data.pipeline import Batches
 from clip_jax.data.sources.spec import open_pairs
 from clip_jax.data.text.tokenizers import SentencePieceTokenizer
 from clip_jax.parallel.mesh import MeshConfig
-from clip_jax.training import lengths, loop
+from clip_jax.training import lengths, loop, profile
 from clip_jax.training.assemble import build_step
 from clip_jax.training.checkpoints import Checkpoints
 from clip_jax.training.config import CheckpointConfig, DataConfig, EvaluationConfig, TrainConfig
@@ -51,6 +51,8 @@ RECIPE = TrainConfig(
 
 RESNET = dataclasses.replace(RECIPE.model, image=ResNetConfig(32, 4, (1, 1, 1, 1), heads=4))
 BIASED = dataclasses.replace(RECIPE.model, initial_logit_scale=10, initial_logit_bias=-10)
+
+RATES = "samples_per_second", "input_wait"
 
 
 def recipe(workdir, **changes):
@@ -89,7 +91,7 @@ def test_a_run_leaves_metrics_checkpoints_results_and_pictures(finished):
     workdir, _ = finished
     *lines, evaluation = read_metrics(workdir / "metrics.jsonl")
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
-    required = {"loss", "logit_scale", "learning_rate", "samples_per_second", "samples_seen"}
+    required = {"loss", "logit_scale", "learning_rate", *RATES, "samples_seen"}
     assert all(required <= line.keys() for line in lines)
     assert lines[-1]["samples_seen"] == 48
     assert sorted(int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*")) == [4, 6]
@@ -105,7 +107,7 @@ def test_a_run_leaves_metrics_checkpoints_results_and_pictures(finished):
 def timeless(workdir):
     """The lines of a run's metrics while it trained, but for how fast it was."""
     lines = [line for line in read_metrics(workdir / "metrics.jsonl") if "task" not in line]
-    return [{k: v for k, v in line.items() if k != "samples_per_second"} for line in lines]
+    return [{k: v for k, v in line.items() if k not in RATES} for line in lines]
 
 
 def test_the_same_recipe_gives_the_same_bits_twice(finished, tmp_path):
@@ -113,6 +115,18 @@ def test_the_same_recipe_gives_the_same_bits_twice(finished, tmp_path):
     again = train(recipe(tmp_path))
     assert timeless(tmp_path) == timeless(undisturbed)
     jax.tree.map(np.testing.assert_array_equal, again.params, model.params)
+
+
+def test_a_profiled_run_computes_the_same(finished, tmp_path, monkeypatch, capsys):
+    undisturbed, _ = finished
+    monkeypatch.setattr(profile, "WARM_UP", 2)
+    monkeypatch.setattr(profile, "STEPS", 2)
+    train(recipe(tmp_path, profile=True))
+    assert timeless(tmp_path) == timeless(undisturbed)
+    said = capsys.readouterr().out
+    assert "2 steps of " in said
+    for kind in ("products", "attention", "elementwise", "collectives"):
+        assert f"\n  {kind} " in said
 
 
 @pytest.mark.parametrize("step", [3, 4])

@@ -11,7 +11,14 @@ from clip_jax.models.presets import PRESETS
 from clip_jax.parallel.mesh import MeshConfig, make_mesh
 from clip_jax.training.config import TrainConfig
 from clip_jax.training.feed import BadCount
-from clip_jax.training.metrics import MetricsWriter, StepLogger, read_metrics, replace_metrics
+from clip_jax.training.metrics import (
+    MetricsWriter,
+    StepLogger,
+    describe_rates,
+    read_metrics,
+    replace_metrics,
+)
+from clip_jax.training.pace import Pace
 
 
 def test_lines_after_the_checkpoint_are_dropped(tmp_path):
@@ -32,7 +39,8 @@ def test_lines_after_the_checkpoint_are_dropped(tmp_path):
 def test_logger_writes_every_nth_and_the_last(tmp_path):
     config = TrainConfig(model=PRESETS["ViT-tiny"], steps=7, log_every=3, batch_size=4)
     metrics = {name: jnp.float32(1) for name in ("loss", "logit_scale", "learning_rate")}
-    with StepLogger(tmp_path, 0, config, BadCount(make_mesh(MeshConfig()), {})) as logger:
+    bad, pace = BadCount(make_mesh(MeshConfig()), {}), Pace(0, config.batch_size, peak=1e12)
+    with StepLogger(tmp_path, 0, config, bad, pace) as logger:
         for step in range(1, 8):
             logger.push(step, metrics)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -40,6 +48,8 @@ def test_logger_writes_every_nth_and_the_last(tmp_path):
     assert lines[-1]["samples_seen"] == 28
     for line in lines:
         assert line["samples_per_second"] > 0
+        assert line["mfu"] == pytest.approx(line["samples_per_second"] / 1e12)
+        assert 0 <= line["input_wait"] <= 1
         assert {"loss", "logit_scale", "learning_rate"} <= line.keys()
 
 
@@ -79,3 +89,36 @@ def test_damaged_lines_are_left_out(tmp_path):
     damaged = [b"\0\0\0", b"\xff\xfe", b"7", b"[]", b'{"loss": 1}', b'{"step": "2"}', b"[" * 10**5]
     (tmp_path / "metrics.jsonl").write_bytes(whole + b"\n".join([*damaged, whole]))
     assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        ({"input_wait": 0.01}, "1,234 samples/s"),
+        ({"input_wait": 0.3, "mfu": 0.521}, "1,234 samples/s  MFU 52%  waits for input 30%"),
+    ],
+)
+def test_the_progress_line_tells_what_matters(more, line):
+    assert describe_rates({"samples_per_second": 1234.4, **more}) == line
+
+
+class Computing:
+    """An array that is not there yet, and whether it was waited for."""
+
+    waited = False
+
+    def block_until_ready(self):
+        self.waited = True
+        return self
+
+
+def test_the_loop_does_not_wait_for_the_step_it_has_just_given(tmp_path):
+    """But for the step before, so that no more than two are on their way; the first is timed."""
+    config = TrainConfig(model=PRESETS["ViT-tiny"], steps=100, log_every=50, batch_size=4)
+    bad, pace = BadCount(make_mesh(MeshConfig()), {}), Pace(0, config.batch_size, None)
+    steps = [Computing() for _ in range(5)]
+    with StepLogger(tmp_path, 0, config, bad, pace) as logger:
+        for number, metrics in enumerate(steps, 1):
+            logger.push(number, {"loss": metrics})
+            assert metrics.waited == (number == 1)
+            assert all(before.waited for before in steps[: number - 1])

@@ -43,9 +43,17 @@ def test_schedule_warms_up_and_ends_at_zero():
     np.testing.assert_allclose(schedule(110), 0.0, atol=1e-6)
 
 
-def test_update_is_adamw():
+@pytest.mark.parametrize("kept", ["float32", "bfloat16"])
+def test_update_is_adamw(kept):
+    """Of the moments only the first may be kept, and decayed, in bfloat16."""
     config = OptimizerConfig(
-        learning_rate=0.1, warmup_steps=1, weight_decay=0.3, beta1=0.8, beta2=0.9, epsilon=1e-3
+        learning_rate=0.1,
+        warmup_steps=1,
+        weight_decay=0.3,
+        beta1=0.8,
+        beta2=0.9,
+        epsilon=1e-3,
+        first_moment=kept,
     )
     optimizer = make_optimizer(config, steps=50)
     params = {"mlp": {"up_kernel": jnp.array([[1.0, -2.0]]), "up_bias": jnp.array([4.0])}}
@@ -59,7 +67,8 @@ def test_update_is_adamw():
 
         def adam(name, gradient, step=step):
             first, second = moments[name]
-            first, second = 0.8 * first + 0.2 * gradient, 0.9 * second + 0.1 * gradient**2
+            decayed = np.asarray(first, kept) * np.asarray(0.8, kept)
+            first, second = decayed + 0.2 * gradient, 0.9 * second + 0.1 * gradient**2
             moments[name] = [first, second]
             power = step + 1
             return first / (1 - 0.8**power) / (np.sqrt(second / (1 - 0.9**power)) + 1e-3)
@@ -69,6 +78,8 @@ def test_update_is_adamw():
         bias = bias - rate * adam("bias", np.ones(1))
     np.testing.assert_allclose(params["mlp"]["up_kernel"], kernel, rtol=1e-5)
     np.testing.assert_allclose(params["mlp"]["up_bias"], bias, rtol=1e-5)
+    kinds = {leaf.dtype for leaf in jax.tree.leaves(state) if leaf.ndim}
+    assert kinds == {jnp.dtype("float32"), jnp.dtype(kept)}
 
 
 def test_rates_slow_down_and_freeze():

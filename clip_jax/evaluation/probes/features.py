@@ -13,10 +13,10 @@ from typing import Literal
 import jax
 import numpy as np
 
+from clip_jax.cache import cache_folder
 from clip_jax.data.samples import ImageSource, LabelledImages
 from clip_jax.errors import InputError
 from clip_jax.evaluation.classifier_cache import (
-    cache_folder,
     fingerprint,
     read_arrays,
     write_arrays,

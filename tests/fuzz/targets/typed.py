@@ -27,7 +27,7 @@ def arguments(folder: Path) -> Parser:
     return [
         b"--steps\n200\n--optimizer.learning-rate\n1e-3\n--mesh.data\n2",
         b"--data.train\nwds:a\ncsv:b\n--data.weights\n1\n2\n--model.initial-logit-bias\nNone",
-        b"--model.image.patch-size=4\n--optimizer.rates\n.*\n0.5\n--compute.no-unroll",
+        b"--model.image.patch-size=4\n--optimizer.rates\n.*\n0.5\n--compute.unroll\nFalse",
     ], run
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clip_jax.cache import cache_folder
 from clip_jax.data.files import find_files, stamps
 from clip_jax.data.images import UNREADABLE
 from clip_jax.data.samples import Image
@@ -19,7 +20,6 @@ from clip_jax.data.sources.spec import MARKS, parse_spec
 from clip_jax.data.workers import usable_cores
 from clip_jax.errors import InputError
 from clip_jax.evaluation.analyses.overlap.signature import SIGNATURE, make_signature
-from clip_jax.evaluation.classifier_cache import cache_folder
 
 VERSION = 2
 """Of signatures; another number makes all of them be made again."""
