@@ -43,7 +43,7 @@ class Footprint:
     memory: int
     """Bytes that are there."""
     trained: frozenset[str]
-    """The towers that are not frozen altogether: "image", "text"."""
+    """What is not frozen altogether of "image", "text" and "video"."""
     collectives: tuple[Collective, ...] = ()
     """None where the step does not fit."""
     cycles: int = 0
@@ -86,9 +86,10 @@ def measure(config: TrainConfig) -> Footprint:
 
 
 def trained_towers(params: Any, rates: Rates) -> frozenset[str]:
-    """Those of "image" and "text" that OptimizerConfig.rates do not freeze altogether."""
+    """The parts of forward_flops that OptimizerConfig.rates do not freeze altogether."""
     factors = rate_factors(params, rates)
-    return frozenset(name for name in ("image", "text") if any(jax.tree.leaves(factors[name])))
+    parts = ("image", "text", "video")
+    return frozenset(part for part in parts if any(jax.tree.leaves(factors.get(part))))
 
 
 def vocabulary_size(config: TrainConfig) -> int:
@@ -99,8 +100,7 @@ def vocabulary_size(config: TrainConfig) -> int:
 
 def abstract_batch(config: TrainConfig, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     """The shapes of a batch, its captions at the full context length."""
-    size, sharding = config.model.image.image_size, batch_sharding(mesh)
-    images = (config.batch_size, size, size, 3)
+    sharding, images = batch_sharding(mesh), (config.batch_size, *config.model.input_shape)
     tokens = (config.batch_size, config.model.text.context_length)
     return {
         "images": jax.ShapeDtypeStruct(images, "uint8", sharding=sharding),
