@@ -13,7 +13,8 @@ from clip_jax.models.config import CLIPConfig, ResNetConfig, VideoConfig, ViTCon
 def forward_flops(config: CLIPConfig) -> dict[str, int]:
     """FLOPs of one pair's forward pass: {"image": ..., "text": ...}.
 
-    With "video" for what a model of time adds to the image tower. The caption has the full context length; of the patches, those that training keeps are counted.
+    With "video" for what a model of time adds to the image tower. The caption has the full context
+    length; of the patches, those that training keeps are counted.
     Agrees with open_clip's profile of the released models.
     """
     image, text = config.image, config.text
