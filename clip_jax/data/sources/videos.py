@@ -19,7 +19,7 @@ from clip_jax.data.sources.webdataset import find_shards, parse_captions
 from clip_jax.data.strings import Strings
 from clip_jax.data.tars.clips import TarClips
 from clip_jax.data.video.files import VIDEO_EXTENSIONS, VideoFile, import_av
-from clip_jax.data.video.frames import Frames
+from clip_jax.data.video.frames import Frames, as_video
 from clip_jax.errors import InputError
 
 PICTURES = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
@@ -33,7 +33,7 @@ def open_video(path: str) -> Video:
         return Frames(len(frames), lambda number: read_file(frames[number]))
     if path.lower().endswith(FILES):
         return VideoFile(read_file(path))
-    return Frames(1, lambda number: read_file(path))
+    return as_video(read_file(path))
 
 
 def frame_names(names: list[str]) -> list[str]:
