@@ -1,4 +1,4 @@
-"""Video files through PyAV: exact frames of several formats, damage, and what is said without it."""
+"""Video files through PyAV: exact frames of several formats, damage, and what it takes."""
 
 import io
 import sys
