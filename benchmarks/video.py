@@ -3,7 +3,7 @@
     python benchmarks/video.py WORKDIR [--times none after inside beside] [--steps N]
 
 Trains through train.py into WORKDIR/TIME (what is there and finished is not trained again), then
-asks of every held-out video whether its caption fits better than the same with the motion backwards,
+asks of every held-out video whether its caption fits better than that of the same motion backwards,
 and which of all 96 fits best. Prints the table of docs/video.md, and writes it to WORKDIR as
 video.json, and with some videos as video.png.
 """
