@@ -15,6 +15,10 @@ VIDEO_EXTENSIONS = ("mp4", "webm", "avi", "mov", "mkv", "m4v", "mpg", "mpeg", "o
 """Of files that are taken for videos, preferred first."""
 
 
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,ogg,asf,flv"
+"""Formats that are read, FFmpeg's names: playlists, which name other files, are not among them."""
+
+
 @dataclass(frozen=True)
 class VideoFile(Video):
     """A video in a file's bytes.
@@ -29,7 +33,7 @@ class VideoFile(Video):
         av = import_av()
         try:
             numbers = choose(_count(av, self.content))
-            with av.open(io.BytesIO(self.content)) as container:
+            with _open(av, self.content) as container:
                 return _decode(container, numbers)
         except (av.FFmpegError, IndexError) as error:  # IndexError: it has sound only
             raise ValueError(f"not a readable video ({error})") from error
@@ -44,9 +48,13 @@ def import_av() -> Any:
     return av
 
 
+def _open(av: Any, content: bytes) -> Any:
+    return av.open(io.BytesIO(content), options={"format_whitelist": CONTAINERS})
+
+
 def _count(av: Any, content: bytes) -> int:
     """How many frames a file holds, by its packets: what it says of itself may be wrong."""
-    with av.open(io.BytesIO(content)) as container:
+    with _open(av, content) as container:
         return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
 
 
@@ -55,6 +63,7 @@ def _decode(container: Any, numbers: Sequence[int]) -> list[Image]:
     stream = container.streams.video[0]
     if stream.width * stream.height > 2 * (PIL.Image.MAX_IMAGE_PIXELS or 0):
         raise PIL.Image.DecompressionBombError(f"frames of {stream.width} x {stream.height} pixels")
+    stream.codec_context.thread_count = 1  # all cores are busy with other videos
     found: list[np.ndarray] = []
     last = None
     for number, last in enumerate(container.decode(stream)):

@@ -58,6 +58,15 @@ def test_damaged_files_are_bad_samples(damage):
     assert caught.value.reason == "broken_image"
 
 
+def test_a_playlist_opens_no_other_file(tmp_path):
+    other = tmp_path / "other.mp4"
+    other.write_bytes(make_video(range(3)))
+    listed = f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile://{other}\n#EXT-X-ENDLIST\n"
+    for content in (listed.encode(), f"ffconcat version 1.0\nfile {other}\n".encode()):
+        with pytest.raises(ValueError, match="not a readable video"):
+            VideoFile(content).frames(range)
+
+
 def test_without_pyav_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     assert refusal(import_av) == "video files need another package; pip install av"
