@@ -18,11 +18,11 @@ config = TrainConfig(
     ),
     data=DataConfig(train="moving_scenes:", vocab_size=256, augment=Augment(min_crop_area=1.0)),
     optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=100, weight_decay=0.1),
-    steps=1500,
+    steps=600,
     batch_size=64,
     workdir="runs/moving_scenes",
     compute=Compute(unroll=True),
-    checkpoint=CheckpointConfig(every=500),
+    checkpoint=CheckpointConfig(every=300),
     evaluation=EvaluationConfig(zeroshot=("moving_scenes:",)),
     log_every=20,
 )
