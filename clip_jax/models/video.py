@@ -32,6 +32,10 @@ Encode = Callable[..., Array]
 """The image tower: frames [B * F, size, size, 3] -> [B * F, E]; a ViT also takes `between`."""
 
 
+POSITIONS = init.normal(1.0)
+"""Places in time start as large as the normalised vectors that they are added to."""
+
+
 def embed_video(videos: Array, encode: Encode, time: nn.Module | None) -> Array:
     """Standardised frames [B, F, size, size, 3] -> [B, E] float32, the mean of F unit vectors.
 
@@ -68,10 +72,11 @@ class After(nn.Module):
     def __call__(self, frames: Array, encode: Encode) -> Array:
         """[B * F, size, size, 3] -> [B * F, E]."""
         shape = (self.video.frames, self.embed_dim)
-        positions = self.param("position_embedding", init.normal(self.embed_dim**-0.5), shape)
+        positions = self.param("position_embedding", POSITIONS, shape)
         projection = self.param("projection", init.zeros, (self.embed_dim, self.embed_dim))
         embeddings = encode(frames)
-        x = embeddings.reshape(-1, *shape) + positions.astype(embeddings.dtype)
+        x = LayerNorm(name="frames_norm")(embeddings).reshape(-1, *shape)
+        x = x + positions.astype(x.dtype)
         block = make_block(self.video, self.embed_dim, self.activation, self.compute)
         for layer in make_layers(self, block(parent=None), self.video.layers, x[:1]):
             x = layer(x)
@@ -175,7 +180,7 @@ class TimeAttention(nn.Module):
     def __call__(self, x: Array) -> Array:
         """[N, F, D] -> [N, F, D], what is to be added."""
         _, frames, width = x.shape
-        positions = self.param("position_embedding", init.normal(width**-0.5), (frames, width))
+        positions = self.param("position_embedding", POSITIONS, (frames, width))
         initial = dataclasses.replace(pytorch_block_init(width), out=self.out)
         attend = SelfAttention(self.heads, False, initial, self.compute.attention, name="attention")
         return attend(LayerNorm(name="norm")(x) + positions.astype(x.dtype))
