@@ -48,7 +48,7 @@ def recipe(workdir, images, time, **changes):
         optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=1),
         steps=4,
         batch_size=8,
-        mesh=MeshConfig(data=2, fsdp=2, tensor=2),
+        mesh=MeshConfig(data=4, fsdp=2),
         checkpoint=CheckpointConfig(every=2),
         log_every=1,
         workdir=str(workdir),
@@ -145,35 +145,18 @@ def test_an_interrupted_run_continues_as_if_it_had_not_been(runs, images, tmp_pa
     jax.tree.map(np.testing.assert_array_equal, continued.params, model.params)
 
 
-def test_micro_batches_and_dropped_patches_change_no_loss(images, tmp_path):
-    tower = dataclasses.replace(TINY.image, patch_dropout=0.5)
-    video = VideoConfig(FRAMES, "beside", layers=2, heads=4)
-    model = dataclasses.replace(TINY, image=tower, video=video)
-    for name, micro_batch in (("whole", None), ("parts", 1)):
-        train(
-            recipe(tmp_path / name, images, "beside", model=model, micro_batch=micro_batch, steps=2)
-        )
-    np.testing.assert_allclose(losses(tmp_path / "parts"), losses(tmp_path / "whole"), rtol=1e-4)
-
-
-def test_rates_train_the_model_of_time_alone(images, tmp_path):
-    frozen = OptimizerConfig(1e-2, warmup_steps=0, rates=(("^(image|text)/", 0.0),))
-    given = clip_jax.load(images)
-    model = train(recipe(tmp_path, images, "after", optimizer=frozen, steps=2))
-    for tower in ("image", "text"):
-        jax.tree.map(np.testing.assert_array_equal, model.params[tower], given.params[tower])
-    assert np.abs(model.params["video"]["projection"]).max() > 1e-3
-
-
-def test_a_model_of_time_goes_on_as_the_same_kind_only(runs, tmp_path):
+def test_a_model_of_time_is_trained_further_alone_and_as_the_same_kind_only(runs, tmp_path):
     workdir, before = runs["after"]
-    still = OptimizerConfig(1e-30, warmup_steps=0)
-    after = train(recipe(tmp_path / "a", workdir, "after", optimizer=still, steps=1))
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+    alone = OptimizerConfig(1e-2, warmup_steps=0, rates=(("^(image|text)/", 0.0),))
+    after = train(recipe(tmp_path / "a", workdir, "after", optimizer=alone, steps=1))
+    for tower in ("image", "text"):
+        jax.tree.map(np.testing.assert_array_equal, after.params[tower], before.params[tower])
+    change = jax.tree.map(
+        lambda a, b: np.abs(np.asarray(a) - np.asarray(b)).max(),
         after.params["video"],
         before.params["video"],
     )
+    assert 1e-3 < max(jax.tree.leaves(change)) < 2e-2
     message = refusal(train, recipe(tmp_path / "b", workdir, "inside"))
     assert "video.time after there, inside here" in message
 
