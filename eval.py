@@ -29,6 +29,9 @@ class Settings:
     """The activation, for a weight file without a config."""
     image_size: int | None = None
     """Another input resolution than the model's."""
+    frames: int | None = None
+    """Data are videos: so many frames of each are embedded and averaged. A model of videos reads as
+    many as it was trained with."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the computation."""
     processes: ProcessesConfig = field(default_factory=ProcessesConfig)
@@ -45,6 +48,7 @@ class Settings:
                 self.dtype,
                 activation=self.activation,
                 image_size=self.image_size,
+                frames=self.frames,
                 tokenizer=self.tokenizer,
             )
         return on_all_devices(model)
@@ -59,8 +63,8 @@ class Task(Settings):
     of OpenAI, open_clip or Hugging Face, or the workdir of a train.py run."""
     data: str
     """What to evaluate on: wds:PATH, a data set in CLIP_benchmark's layout; one on the hub, such as
-    hf://clip-benchmark/wds_cifar10; scenes:; and for all but retrieval folder:PATH, one folder a
-    class, or tfds:NAME:SPLIT."""
+    hf://clip-benchmark/wds_cifar10; scenes: or moving_scenes:; and for all but retrieval
+    folder:PATH, one folder a class, or tfds:NAME:SPLIT."""
     output: str | None = None
     """Write the result here, as CLIP_benchmark's JSON."""
 

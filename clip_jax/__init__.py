@@ -11,7 +11,14 @@ if TYPE_CHECKING:
     from clip_jax.errors import InputError
     from clip_jax.loading import load, save, tokenize
     from clip_jax.model import Model, create
-    from clip_jax.models.config import CLIPConfig, Compute, ResNetConfig, TextConfig, ViTConfig
+    from clip_jax.models.config import (
+        CLIPConfig,
+        Compute,
+        ResNetConfig,
+        TextConfig,
+        VideoConfig,
+        ViTConfig,
+    )
     from clip_jax.models.presets import available_models
 
 _WHERE = {
@@ -21,6 +28,7 @@ _WHERE = {
     "Model": "clip_jax.model",
     "ResNetConfig": "clip_jax.models.config",
     "TextConfig": "clip_jax.models.config",
+    "VideoConfig": "clip_jax.models.config",
     "ViTConfig": "clip_jax.models.config",
     "available_models": "clip_jax.models.presets",
     "create": "clip_jax.model",
@@ -37,6 +45,7 @@ __all__ = [
     "ResNetConfig",
     "TextConfig",
     "ViTConfig",
+    "VideoConfig",
     "available_models",
     "create",
     "load",

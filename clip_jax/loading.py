@@ -1,5 +1,6 @@
 """load, save and tokenize: one function each for every form in which a model is kept."""
 
+import dataclasses
 import functools
 import os
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from clip_jax.data.text.tokenizers import Tokenizer
 from clip_jax.data.text.vocabulary import has_vocabulary, open_tokenizer
 from clip_jax.errors import InputError
 from clip_jax.model import Model
-from clip_jax.models.config import Compute, resolve_compute
+from clip_jax.models.config import CLIPConfig, Compute, VideoConfig, resolve_compute
 from clip_jax.models.presets import OPENAI
 from clip_jax.weights import export, hub, workdir
 from clip_jax.weights.pretrained import Activation, at_image_size, open_pretrained
@@ -30,6 +31,7 @@ def load(
     *,
     activation: Activation | None = None,
     image_size: int | None = None,
+    frames: int | None = None,
     tokenizer: str | Path | None = None,
 ) -> Model:
     """A trained model, with the vocabulary and the preprocessing that travel with it.
@@ -40,6 +42,8 @@ def load(
     dtype: that of the computation; parameters are float32.
     activation: what the MLPs use, for weights that come without a config.
     image_size: another input resolution, to which position embeddings are interpolated.
+    frames: make it a model of videos, of which so many frames are embedded and averaged. One that
+    models time reads as many as it was trained with.
     tokenizer: the vocabulary, where it is not with the weights: a directory, a merges file, a
     SentencePiece .model or hf://org/name.
 
@@ -62,6 +66,8 @@ def load(
         )
     if image_size is not None:
         config, variables = at_image_size(config, variables, image_size)
+    if frames is not None:
+        config = _of_videos(config, frames)
     if tokenizer is not None:
         vocabulary = local_vocabulary(tokenizer)
     found = None
@@ -126,6 +132,20 @@ def _check_choice(name: str, value: Any, choices: Any) -> None:
     """Refuse what a Literal does not list."""
     if value not in get_args(choices):
         raise InputError(f"{name} {value!r} is unknown; known are {', '.join(get_args(choices))}")
+
+
+def _of_videos(config: CLIPConfig, frames: int) -> CLIPConfig:
+    """The model as one of videos with so many frames."""
+    if frames < 1:
+        raise InputError(f"frames must be at least 1, got {frames}")
+    if config.video is None:
+        return dataclasses.replace(config, video=VideoConfig(frames))
+    if config.video.time != "none" and config.video.frames != frames:
+        raise InputError(
+            f"a model of videos with {config.video.frames} frames cannot read {frames}: it knows "
+            "the place of each; leave frames out"
+        )
+    return dataclasses.replace(config, video=dataclasses.replace(config.video, frames=frames))
 
 
 def _check_vocabulary(tokenizer: Tokenizer, vocab_size: int, path: Path) -> None:

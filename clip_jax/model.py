@@ -80,10 +80,17 @@ class Model:
 
         float images are preprocessed as by `preprocess`; uint8 ones at the model's size are
         standardised inside. project=False: a ViT's features [n, width] before the projection.
+        A model of videos (config.video) takes their frames, [n, frames, size, size, 3].
         """
-        size = self.config.image.image_size
-        if images.ndim != 4 or images.shape[1:] != (size, size, 3):
-            raise ValueError(f"images must be [n, {size}, {size}, 3], got {list(images.shape)}")
+        shape = self.config.input_shape
+        if images.shape[1:] != shape:
+            expected = ", ".join(map(str, ("n", *shape)))
+            raise ValueError(f"images must be [{expected}], got {list(images.shape)}")
+        if self.config.video is not None and not project:
+            raise InputError(
+                "a video has no features before the projection; take embeddings (--space "
+                "embeddings)"
+            )
         if images.dtype != jnp.uint8 and not jnp.issubdtype(images.dtype, jnp.floating):
             raise ValueError(f"images must be uint8 pixels or preprocessed floats: {images.dtype}")
         return self._encode_image(self.variables, images, normalize=normalize, project=project)

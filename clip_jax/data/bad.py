@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import PIL.Image
 
 from clip_jax.data.images import UNREADABLE
-from clip_jax.data.samples import Pair, PairSource
+from clip_jax.data.samples import Pair, PairSource, Video
 from clip_jax.errors import InputError
 
 REASONS = ("unreadable", "no_image", "broken_image", "oversized_image", "no_caption")
@@ -41,7 +41,7 @@ def read_pair(source: PairSource, index: int) -> Pair:
         raise BadSample("unreadable", f"sample {index}", error) from error
     if not any(caption.strip() for caption in pair.captions):
         raise BadSample("no_caption", pair.key)
-    if len(pair.image) == 0:
+    if not isinstance(pair.image, Video) and len(pair.image) == 0:
         raise BadSample("no_image", pair.key)
     return pair
 

@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import grain
 import numpy as np
@@ -20,8 +20,9 @@ from clip_jax.data.augment import Augment
 from clip_jax.data.bad import REASONS, BadSample, decoding, read_pair
 from clip_jax.data.images import UNREADABLE, Resize, load_image
 from clip_jax.data.mixture import endless_order
-from clip_jax.data.samples import Image, ImageSource, PairSource
+from clip_jax.data.samples import Image, ImageSource, PairSource, Video
 from clip_jax.data.text.tokenizers import Tokenizer
+from clip_jax.data.video.frames import as_video, resize_video
 from clip_jax.data.workers import Batch, batches_ahead, make_workers
 from clip_jax.errors import InputError
 
@@ -46,6 +47,8 @@ class Batches:
     """Pairs a batch over all processes."""
     seed: int
     augment: Augment = field(default_factory=Augment)
+    frames: int | None = None
+    """Frames of a video; None for single pictures."""
     workers: int | None = None
     threads: int | None = None
     """As make_workers takes them."""
@@ -70,10 +73,11 @@ class Batches:
     def place(self, memory: Any = None) -> Batch:
         """An unfilled batch, in new memory or in an object with that many writable bytes."""
         size, length = self.resize.size, self.tokenizer.context_length
+        image = (size, size, 3) if self.frames is None else (self.frames, size, size, 3)
         arrays: tuple[tuple[type, tuple[int, ...]], ...] = (
             (np.int32, (self.rows, length)),
             (np.int32, (self.rows, len(REASONS))),
-            (np.uint8, (self.rows, size, size, 3)),
+            (np.uint8, (self.rows, *image)),
         )
         made, offset = [], 0
         for kind, shape in arrays:
@@ -117,24 +121,40 @@ class Batches:
     def _read(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
         pair = read_pair(self.source, index)
         with decoding(pair.key):
-            pixels = self.augment.image(pair.image, self.resize, rng)
+            pixels = self._pixels(pair.image, rng)
         return pixels, self.augment.caption(pair.captions, rng)
+
+    def _pixels(self, image: Image | Video, rng: np.random.Generator) -> np.ndarray:
+        if self.frames is None:
+            return self.augment.image(cast(Image, image), self.resize, rng)
+        return self.augment.video(as_video(image), self.frames, self.resize, rng)
 
 
 def image_batches(
-    source: ImageSource, resize: Resize, batch_size: int, process: int = 0, processes: int = 1
+    source: ImageSource,
+    resize: Resize,
+    batch_size: int,
+    process: int = 0,
+    processes: int = 1,
+    frames: int | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Images in order, preprocessed for evaluation, and which of them could be read.
 
-    Yields uint8 [n, size, size, 3] and bool [n], n at most batch_size; an unreadable image is
-    logged, and black. Of several processes, each has every `processes`-th batch, the first one
-    batch number `process`.
+    Yields uint8 [n, size, size, 3], of videos [n, frames, size, size, 3], and bool [n], n at most
+    batch_size; an unreadable image is logged, and black. Of several processes, each has every
+    `processes`-th batch, the first one batch number `process`.
     """
-    black = np.zeros((resize.size, resize.size, 3), np.uint8)
+    still = (resize.size, resize.size, 3)
+    black = np.zeros(still if frames is None else (frames, *still), np.uint8)
 
-    def prepare(index: int, image: Image) -> tuple[np.ndarray, bool]:
+    def pixels_of(image: Image | Video) -> np.ndarray:
+        if frames is None:
+            return resize(load_image(cast(Image, image)))
+        return resize_video(as_video(image), resize, frames)
+
+    def prepare(index: int, image: Image | Video) -> tuple[np.ndarray, bool]:
         try:
-            return resize(load_image(image)), True
+            return pixels_of(image), True
         except UNREADABLE as error:
             logger.warning("image %d of the set is unreadable (%s)", index, error)
             return black, False

@@ -1,5 +1,7 @@
 """What a source hands on, whatever it reads from."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -12,13 +14,24 @@ IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 """Of files that are taken for pictures, preferred first."""
 
 
+class Video(ABC):
+    """A moving picture, of which only the frames that are asked for are read."""
+
+    @abstractmethod
+    def frames(self, choose: Callable[[int], Sequence[int]]) -> list[Image]:
+        """The frames with the numbers, in order, that `choose` gives for how many there are.
+
+        Raises OSError or ValueError if they cannot be read.
+        """
+
+
 @dataclass(frozen=True)
 class Pair:
-    """One image with its captions."""
+    """One image, or one video, with its captions."""
 
     key: str
     """Where it comes from, for messages."""
-    image: Image
+    image: Image | Video
     captions: tuple[str, ...]
     """Without white space at the ends, none of them empty; () where the data holds none."""
 
@@ -51,11 +64,11 @@ class Indexed(Protocol):
 
 
 class ImageSource(Protocol):
-    """Images in random access."""
+    """Images or videos in random access."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Image: ...
+    def __getitem__(self, index: int) -> Image | Video: ...
 
 
 Templates = list[str] | dict[str, list[str]]

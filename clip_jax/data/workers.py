@@ -44,7 +44,7 @@ class Batch:
     """What one update is made of, or this process's part of it."""
 
     images: np.ndarray
-    """uint8 RGB [n, size, size, 3]."""
+    """uint8 RGB [n, size, size, 3], of videos [n, frames, size, size, 3]."""
     tokens: np.ndarray
     """int32 [n, context]."""
     bad: np.ndarray

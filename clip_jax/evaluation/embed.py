@@ -66,20 +66,20 @@ def embed_some(
     """Unit embeddings of the images that can be read, in order, and the numbers of these images.
 
     float32 [readable, embed] and int [readable]; an unreadable image is logged and left out.
-    batch_size: over all devices; it is rounded up to a multiple of their number. on_batch is called
-    with the number of images in each batch, as it is done. encode: what gives the rows, by default
-    the model's unit embeddings.
+    batch_size: images, or frames of videos, over all devices; it is rounded up to a multiple of
+    their number. on_batch is called with the number of images in each batch, as it is done. encode:
+    what gives the rows, by default the model's unit embeddings.
     """
-    plan = Plan(len(images), batch_size, mesh_of(model.params))
+    frames = model.config.frames
+    plan = Plan(len(images), -(-batch_size // (frames or 1)), mesh_of(model.params))
     process, processes = plan.share
 
     def parts() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        batches = image_batches(images, model.resize, plan.part, process, processes)
+        batches = image_batches(images, model.resize, plan.part, process, processes, frames)
         for batch, (pixels, readable) in enumerate(batches):
             first = (batch * processes + process) * plan.part
             yield pixels, np.where(readable, first + np.arange(len(pixels)), -1)
-        size = model.config.image.image_size
-        yield np.zeros((0, size, size, 3), np.uint8), np.zeros(0, int)
+        yield np.zeros((0, *model.config.input_shape), np.uint8), np.zeros(0, int)
 
     encode = encode or partial(model.encode_image, normalize=True)
     return plan.embed(encode, parts(), on_batch)

@@ -42,7 +42,8 @@ def run_zeroshot(
     classifier on disk for the next time.
     """
     with same_errors():
-        data = open_labelled(spec, model.config.image.image_size, prompts)
+        size, frames = model.config.image.image_size, model.config.frames
+        data = open_labelled(spec, size, prompts, frames=frames)
     result, _ = classify(model, name, data, cache)
     return result, class_examples(data)
 
@@ -52,7 +53,7 @@ def run_retrieval(
 ) -> tuple[Result, list[Example]]:
     """Retrieval in a data set, recall at the ranks `at`; also some of its images with a caption."""
     with same_errors():
-        data = open_captioned(spec, model.config.image.image_size)
+        data = open_captioned(spec, model.config.image.image_size, model.config.frames)
         check_ranks(data, at)
     result, _ = retrieve(model, name, data, at)
     return result, caption_examples(data)

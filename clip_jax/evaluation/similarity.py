@@ -8,7 +8,8 @@ import numpy as np
 
 from clip_jax.data.images import load_image
 from clip_jax.data.prompts import class_prompts
-from clip_jax.data.samples import CaptionedImages, Image, LabelledImages
+from clip_jax.data.samples import CaptionedImages, Image, LabelledImages, Video
+from clip_jax.data.video.frames import still_of
 from clip_jax.evaluation.embed import embed_readable, embed_texts
 from clip_jax.model import Model
 
@@ -19,7 +20,7 @@ EXAMPLES = 10
 class Example:
     """An image and the text that belongs to it."""
 
-    image: Image
+    image: Image | Video
     text: str
 
 
@@ -65,7 +66,7 @@ def draw_similarity(model: Model, examples: list[Example], path: Path) -> None:
     axes.set_yticks(range(count), [shorten(text) for text in texts])
     axes.set_xticks([])
     for column, example in enumerate(examples):
-        picture = model.resize(load_image(example.image))
+        picture = model.resize(load_image(still_of(example.image)))
         axes.imshow(picture, extent=(column - 0.45, column + 0.45, -0.6, -1.5))
     axes.set(xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -1.6))
     axes.set_title("cosine similarity of images and texts")

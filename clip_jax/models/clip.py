@@ -1,6 +1,7 @@
 """CLIP: two towers, one embedding space and a temperature (paper, figure 3)."""
 
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from clip_jax.models.config import (
 )
 from clip_jax.models.resnet import ResNet
 from clip_jax.models.text import TextTransformer
+from clip_jax.models.video import embed_video, make_time
 from clip_jax.models.vit import ViT
 
 Array = jax.Array
@@ -46,6 +48,7 @@ class CLIP(nn.Module):
             self.image = ResNet(c.image, c.embed_dim, self.compute)
         else:
             self.image = ViT(c.image, c.embed_dim, c.activation, self.compute)
+        self.video = make_time(c, self.compute)
         self.text = TextTransformer(c.text, c.embed_dim, c.activation, self.compute)
         log_scale = math.log(c.initial_logit_scale)
         self.logit_scale = self.param("logit_scale", init.constant(log_scale), ())
@@ -68,18 +71,22 @@ class CLIP(nn.Module):
         kept: Array | None = None,
         project: bool = True,
     ) -> Array:
-        """[B, size, size, 3] -> [B, embed_dim] float32.
+        """[B, size, size, 3], or frames of videos [B, F, size, size, 3] -> [B, embed_dim] float32.
 
         uint8 images are pixels and are standardised here, on the device; float images already are.
         train: a ResNet normalises by the batch's own statistics. kept: the patches that a ViT reads
-        of each image, [B, K] int (vit.draw_patches); by default all. project: whether a ViT's
-        features [B, width] are projected; a ResNet's attention pooling always does.
+        of each image or frame, [B, K] or [B * F, K] int (vit.draw_patches); by default all.
+        project: whether a ViT's features [B, width] are projected; a ResNet's attention pooling
+        always does.
         """
         if images.dtype == jnp.uint8:
             images = standardize(images, self.config.preprocess)
         resnet = isinstance(self.config.image, ResNetConfig)
-        features = self.image(images, train) if resnet else self.image(images, kept, project)
-        return finish(features, normalize)
+        own = {"train": train} if resnet else {"kept": kept, "project": project}
+        encode = partial(self.image, **own)
+        if self.config.video is None:
+            return finish(encode(images), normalize)
+        return finish(embed_video(images, encode, self.video), normalize)
 
     def encode_text(self, tokens: Array, normalize: bool = False) -> Array:
         """Token ids [B, T] int, T at most the context length -> [B, embed_dim] float32."""
@@ -88,9 +95,8 @@ class CLIP(nn.Module):
 
 def init_variables(model: CLIP, key: Array) -> dict[str, Any]:
     """Fresh {"params", "batch_stats"}. Under jax.eval_shape: their shapes, nothing computed."""
-    image, text = model.config.image, model.config.text
-    images = jnp.zeros((1, image.image_size, image.image_size, 3))
-    tokens = jnp.zeros((1, text.context_length), jnp.int32)
+    images = jnp.zeros((1, *model.config.input_shape))
+    tokens = jnp.zeros((1, model.config.text.context_length), jnp.int32)
     return {"batch_stats": {}, **model.init(key, images, tokens)}
 
 

@@ -78,6 +78,23 @@ class PreprocessConfig:
 
 
 @dataclass(frozen=True)
+class VideoConfig:
+    """How a model reads videos: as the mean of unit embeddings of sampled frames."""
+
+    frames: int
+    """Frames of a video that are read, spread evenly over it."""
+    time: Literal["none", "after", "inside", "beside"] = "none"
+    """Where the order of frames is modelled: nowhere; after the image tower, by a transformer over
+    embeddings (CLIP4Clip); inside it, by messages between frames (X-CLIP); or beside it, by a
+    branch that reads several of its layers (STAN)."""
+    layers: int = 4
+    """Blocks of that transformer or branch; inside: of the tower's blocks, the last so many that
+    messages come before."""
+    heads: int = 8
+    """Attention heads over frames; divides embed_dim (after) or the image tower's width."""
+
+
+@dataclass(frozen=True)
 class CLIPConfig:
     """Architecture of a whole model; it travels with the weights."""
 
@@ -95,6 +112,20 @@ class CLIPConfig:
     """exp(t), by which cosines are multiplied, before training (SigLIP: 10)."""
     initial_logit_bias: float | None = None
     """What is added to the logits, before training (SigLIP: -10); none for a contrastive model."""
+
+    video: VideoConfig | None = None
+    """What a model of videos adds; by default there is none, and the model reads single images."""
+
+    @property
+    def frames(self) -> int | None:
+        """Frames of a video; None for a model of single images."""
+        return None if self.video is None else self.video.frames
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one image, (size, size, 3), or of one video, (frames, size, size, 3)."""
+        image = (self.image.image_size, self.image.image_size, 3)
+        return image if self.video is None else (self.video.frames, *image)
 
     @property
     def updates_statistics(self) -> bool:
@@ -127,6 +158,7 @@ def resolve_compute(compute: Compute, platform: str) -> Compute:
 
 
 NOT_SIZES = ("image.patch_dropout", "image.frozen_statistics")
+VIDEO_SIZES = ("frames", "layers", "heads")
 
 
 def check_config(config: CLIPConfig) -> None:
@@ -137,6 +169,8 @@ def check_config(config: CLIPConfig) -> None:
         **{f"image.{name}": size for name, size in vars(image).items()},
         **{f"text.{name}": size for name, size in vars(text).items()},
     }
+    if config.video is not None:
+        sizes |= {f"video.{name}": getattr(config.video, name) for name in VIDEO_SIZES}
     for name, size in sizes.items():
         if name not in NOT_SIZES and min(size if isinstance(size, tuple) else (size,)) < 1:
             raise ValueError(f"model.{name} must be at least 1, got {size}")
@@ -154,6 +188,8 @@ def check_config(config: CLIPConfig) -> None:
         )
     if text.context_length < 3:
         raise ValueError("model.text.context_length must hold start, end and at least one token")
+    if config.video is not None and config.video.time != "none":
+        _check_time(config, config.video)
 
 
 def _check_vit(image: ViTConfig) -> None:
@@ -168,6 +204,24 @@ def _check_vit(image: ViTConfig) -> None:
         raise ValueError(
             f"model.image.heads {image.heads} does not divide model.image.width {image.width}"
         )
+
+
+def _check_time(config: CLIPConfig, video: VideoConfig) -> None:
+    width, name = config.embed_dim, "embed_dim"
+    if video.time != "after":
+        if isinstance(config.image, ResNetConfig):
+            raise ValueError(
+                f"model.video.time {video.time!r} reads the tokens of a ViT; of a ResNet only "
+                "'after' does not"
+            )
+        if video.layers > config.image.layers:
+            raise ValueError(
+                f"model.video.layers {video.layers} is more than the image tower has, "
+                f"{config.image.layers}"
+            )
+        width, name = config.image.width, "image.width"
+    if width % video.heads:
+        raise ValueError(f"model.video.heads {video.heads} does not divide model.{name} {width}")
 
 
 def _check_resnet(image: ResNetConfig) -> None:

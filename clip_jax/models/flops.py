@@ -6,24 +6,32 @@ is what utilisation is measured against. The other one is of what this implement
 """
 
 from collections.abc import Sequence
+from typing import cast
 
-from clip_jax.models.config import CLIPConfig, ResNetConfig, ViTConfig
+from clip_jax.models.config import CLIPConfig, ResNetConfig, VideoConfig, ViTConfig
 
 
 def forward_flops(config: CLIPConfig) -> dict[str, int]:
     """FLOPs of one pair's forward pass: {"image": ..., "text": ...}.
 
-    The caption has the full context length; of the patches, those that training keeps are counted.
+    With "video" for what a model of time adds to the image tower. The caption has the full context
+    length; of the patches, those that training keeps are counted.
     Agrees with open_clip's profile of the released models.
     """
     image, text = config.image, config.text
     blocks = text.layers * _block(text.context_length, text.width)
-    return {
-        "image": _resnet(image, config.embed_dim)
+    one = (
+        _resnet(image, config.embed_dim)
         if isinstance(image, ResNetConfig)
-        else _vit(image, config.embed_dim),
+        else _vit(image, config.embed_dim)
+    )
+    flops = {
+        "image": one * (config.frames or 1),
         "text": blocks + 2 * text.width * config.embed_dim,
     }
+    if config.video is not None and config.video.time != "none":
+        flops["video"] = _time(config, config.video)
+    return flops
 
 
 def computed_flops(config: CLIPConfig, groups: Sequence[tuple[int, int]]) -> dict[str, float]:
@@ -44,8 +52,8 @@ def computed_flops(config: CLIPConfig, groups: Sequence[tuple[int, int]]) -> dic
         tokens = image.kept_patches + 1
         saved = image.layers * _block(tokens, image.width)
         saved -= _read_blocks(tokens, image.width, image.layers)
-    return {
-        "image": dense["image"] - saved,
+    return dense | {
+        "image": dense["image"] - saved * (config.frames or 1),
         "text": of_texts / captions + 2 * text.width * config.embed_dim,
     }
 
@@ -67,6 +75,20 @@ def _vit(image: ViTConfig, embed_dim: int) -> int:
     embedding = 2 * patches * image.patch_size**2 * 3 * image.width
     projection = 2 * image.width * embed_dim
     return embedding + image.layers * _block(patches + 1, image.width) + projection
+
+
+def _time(config: CLIPConfig, video: VideoConfig) -> int:
+    """What the model of time adds to the image tower, over all frames of a video."""
+    frames, embed_dim = video.frames, config.embed_dim
+    if video.time == "after":
+        return video.layers * _block(frames, embed_dim) + 2 * frames * embed_dim**2
+    image = cast(ViTConfig, config.image)
+    exchange = 8 * frames * image.width**2 + 4 * frames**2 * image.width
+    if video.time == "inside":
+        return video.layers * exchange
+    tokens = image.kept_patches + 1
+    level = tokens * exchange + frames * _block(tokens, image.width)
+    return video.layers * level + 2 * frames * image.width * embed_dim
 
 
 def _resnet(image: ResNetConfig, embed_dim: int) -> int:

@@ -19,6 +19,7 @@ from clip_jax.models.config import Compute
 
 Array = jax.Array
 Initializer = Callable[..., Array]
+Between = Callable[[int, Array], Array]
 
 
 def quick_gelu(x: Array) -> Array:
@@ -186,8 +187,12 @@ class Transformer(nn.Module):
     compute: Compute
 
     @nn.compact
-    def __call__(self, x: Array, read: Array) -> Array:
-        """x [B, T, D] and read [B], the position to read -> [B, D]."""
+    def __call__(self, x: Array, read: Array, between: Between | None = None) -> Array:
+        """x [B, T, D] and read [B], the position to read -> [B, D].
+
+        between: called with each block's number and its input, for what it takes in their place;
+        the blocks are then unrolled.
+        """
         block = Block(
             self.heads,
             self.causal,
@@ -198,17 +203,19 @@ class Transformer(nn.Module):
         )
         apply: Callable[..., Any] = block.apply
 
-        def init_layers(key: Array) -> Any:
-            sample = jnp.zeros((1, 1, x.shape[-1]), x.dtype)
-            keys = jax.random.split(key, self.layers)
-            return jax.vmap(lambda key: block.init(key, sample)["params"])(keys)
-
         def layer(x: Array, params: Any) -> tuple[Array, None]:
             return apply({"params": params}, x), None
 
-        before, last = split_layers(self.param("blocks", init_layers), self.layers - 1)
+        sample = jnp.zeros((1, 1, x.shape[-1]), x.dtype)
+        stacked = self.param("blocks", stacked_init(block, self.layers, sample))
+        before, last = split_layers(stacked, self.layers - 1)
         step = rematerialised(layer, self.compute.remat)
-        x, _ = jax.lax.scan(step, x, before, unroll=bool(self.compute.unroll))
+        if between is None:
+            x, _ = jax.lax.scan(step, x, before, unroll=bool(self.compute.unroll))
+        else:
+            for number, params in enumerate(unstack_layers(before, self.layers - 1)):
+                x, _ = step(between(number, x), params)
+            x = between(self.layers - 1, x)
         return apply({"params": jax.tree.map(lambda p: p[0], last)}, x, read)[:, 0]
 
 
@@ -223,6 +230,19 @@ def rematerialised(function: Callable, policy: str) -> Callable:
     return jax.checkpoint(function, policy=REMAT_POLICIES[policy])
 
 
+def stacked_init(layer: nn.Module, count: int, *sample: Array) -> Callable[[Array], Any]:
+    """An initialiser of `count` layers that are all alike: parameters [count, ...].
+
+    sample: inputs that a layer could have.
+    """
+
+    def initializer(key: Array) -> Any:
+        keys = jax.random.split(key, count)
+        return jax.vmap(lambda key: layer.init(key, *sample)["params"])(keys)
+
+    return initializer
+
+
 def split_layers(stacked: Any, count: int) -> tuple[Any, Any]:
     """Cut a tree of [L, ...] arrays into its first `count` layers and the rest."""
     # lax.split's gradient is one concatenation; that of two slices is two padded sums.
@@ -230,6 +250,16 @@ def split_layers(stacked: Any, count: int) -> tuple[Any, Any]:
         lambda leaf: tuple(jax.lax.split(leaf, (count, len(leaf) - count))), stacked
     )
     return tuple(jax.tree.transpose(jax.tree.structure(stacked), None, halves))
+
+
+def unstack_layers(stacked: Any, count: int) -> list[Any]:
+    """A tree of [count, ...] arrays -> the trees of its layers."""
+    leaves, structure = jax.tree.flatten(stacked)
+    layers = [jax.lax.split(leaf, (1,) * count) for leaf in leaves]
+    return [
+        jax.tree.unflatten(structure, [part[0] for part in layer])
+        for layer in zip(*layers, strict=True)
+    ]
 
 
 def take_token(x: Array, position: Array) -> Array:

@@ -6,7 +6,13 @@ from flax import linen as nn
 from jax.nn import initializers as init
 
 from clip_jax.models.config import Compute, ViTConfig
-from clip_jax.models.transformer import LayerNorm, Transformer, pytorch_block_init, uniform
+from clip_jax.models.transformer import (
+    Between,
+    LayerNorm,
+    Transformer,
+    pytorch_block_init,
+    uniform,
+)
 
 Array = jax.Array
 
@@ -20,11 +26,18 @@ class ViT(nn.Module):
     compute: Compute
 
     @nn.compact
-    def __call__(self, images: Array, kept: Array | None = None, project: bool = True) -> Array:
+    def __call__(
+        self,
+        images: Array,
+        kept: Array | None = None,
+        project: bool = True,
+        between: Between | None = None,
+    ) -> Array:
         """Standardised images [B, size, size, 3] float -> [B, embed_dim] in the compute dtype.
 
         kept: the patches of each image that are read, [B, K] int (draw_patches); by default all.
-        project: on request, the features [B, width] before the linear projection.
+        project: on request, the features [B, width] before the linear projection. between: as
+        Transformer takes it, for tokens [B, 1 + patches, width], the class token first.
         """
         c, dtype = self.config, jnp.dtype(self.compute.dtype)
         patch_values = c.patch_size * c.patch_size * 3
@@ -54,7 +67,7 @@ class ViT(nn.Module):
             initial=pytorch_block_init(c.width),
             compute=self.compute,
             name="transformer",
-        )(x, read=jnp.zeros(len(x), jnp.int32))
+        )(x, read=jnp.zeros(len(x), jnp.int32), between=between)
         x = LayerNorm(name="norm_post")(x)
         return x @ projection.astype(dtype) if project else x
 

@@ -36,11 +36,11 @@ def check_batch(config: TrainConfig, mesh: Mesh) -> None:
 
 def check_evaluation(config: TrainConfig) -> None:
     """Open the evaluation sets, so that a wrong one is refused before training, not after."""
-    size = config.model.image.image_size
+    size, frames = config.model.image.image_size, config.model.frames
     for spec in config.evaluation.zeroshot:
-        open_labelled(spec, size)
+        open_labelled(spec, size, frames=frames)
     for spec in config.evaluation.retrieval:
-        open_captioned(spec, size)
+        open_captioned(spec, size, frames)
 
 
 def check_processes_agree(config: TrainConfig, source: PairSource) -> None:

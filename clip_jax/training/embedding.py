@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from clip_jax.models.clip import CLIP
@@ -57,8 +58,12 @@ def make_embed(model: CLIP, mesh: Mesh, train_image: bool, micro_batch: int | No
 
 
 def drop_patches(batch: Batch, key: jax.Array, model: CLIP) -> Batch:
-    """A copy of the batch, with the patches that a ViT is to read if its config drops some."""
+    """A copy of the batch, with the patches that a ViT is to read if its config drops some.
+
+    They are the same in all frames of a video.
+    """
     image = model.config.image
     if isinstance(image, ResNetConfig) or not image.patch_dropout:
         return dict(batch)
-    return batch | {"kept": draw_patches(key, len(batch["images"]), image)}
+    kept = draw_patches(key, len(batch["images"]), image)
+    return batch | {"kept": jnp.repeat(kept, model.config.frames or 1, axis=0)}

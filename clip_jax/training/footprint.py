@@ -43,7 +43,7 @@ class Footprint:
     memory: int
     """Bytes that are there."""
     trained: frozenset[str]
-    """The towers that are not frozen altogether: "image", "text"."""
+    """What is not frozen altogether of "image", "text" and "video"."""
     collectives: tuple[Collective, ...] = ()
     """None where the step does not fit."""
     cycles: int = 0
@@ -93,8 +93,7 @@ def vocabulary_size(config: TrainConfig) -> int:
 
 def abstract_batch(config: TrainConfig, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     """The shapes of a batch, its captions at the full context length."""
-    size, sharding = config.model.image.image_size, batch_sharding(mesh)
-    images = (config.batch_size, size, size, 3)
+    sharding, images = batch_sharding(mesh), (config.batch_size, *config.model.input_shape)
     tokens = (config.batch_size, config.model.text.context_length)
     return {
         "images": jax.ShapeDtypeStruct(images, "uint8", sharding=sharding),

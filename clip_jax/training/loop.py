@@ -52,7 +52,13 @@ from clip_jax.training.optimizer import check_rates, make_optimizer, trained_tow
 from clip_jax.training.pace import Pace
 from clip_jax.training.profile import profiled
 from clip_jax.training.record import record_start
-from clip_jax.training.state import TrainState, abstract_state, init_state, state_from
+from clip_jax.training.state import (
+    TrainState,
+    abstract_state,
+    init_state,
+    state_from,
+    with_time,
+)
 from clip_jax.training.stopping import stop_on_signal
 from clip_jax.training.utilisation import pairs_at_peak
 from clip_jax.weights.workdir import TOKENIZER, config_to_json
@@ -102,6 +108,7 @@ def train(config: TrainConfig) -> Model:
             config.model.image.image_size,
             config.data.fields,
             config.data.weights,
+            config.model.frames,
         )
         check_evaluation(config)
     check_processes_agree(config, source)
@@ -152,9 +159,13 @@ class Run:
         return make_optimizer(self.config.optimizer, self.config.steps)
 
     def initial_state(self, variables: Any = None) -> TrainState:
-        """The state before the first step, from given variables or random ones."""
+        """The state before the first step, from given variables or random ones.
+
+        A model of time that they lack starts fresh.
+        """
         if variables is None:
             return init_state(self.module, self.optimizer, self.mesh, self.config.seed)
+        variables = with_time(variables, self.module, self.config.seed)
         return state_from(variables, self.module, self.optimizer, self.mesh)
 
     def abstract(self) -> TrainState:
@@ -179,6 +190,7 @@ class Run:
             batch_size=self.config.batch_size,
             seed=self.config.seed,
             augment=self.config.data.augment,
+            frames=self.config.model.frames,
             workers=self.config.data.workers,
             threads=self.config.data.threads,
             process=process,
@@ -317,7 +329,10 @@ def load_initial(config: TrainConfig) -> Model | None:
         image_size=config.model.image.image_size,
         tokenizer=config.data.tokenizer,
     )
-    here, there = flatten_config(config.model), flatten_config(given.config)
+    architecture = given.config
+    if "video" not in given.params:  # what a model of time adds starts fresh
+        architecture = dataclasses.replace(architecture, video=config.model.video)
+    here, there = flatten_config(config.model), flatten_config(architecture)
     free = (
         "text.vocab_size",
         "image.patch_dropout",

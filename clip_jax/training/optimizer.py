@@ -67,9 +67,10 @@ def rate_factors(params: Any, rates: Rates) -> Any:
 
 
 def trained_towers(params: Any, rates: Rates) -> frozenset[str]:
-    """Those of "image" and "text" that `rates` do not freeze altogether."""
+    """The parts of forward_flops that `rates` do not freeze altogether."""
     factors = rate_factors(params, rates)
-    return frozenset(name for name in ("image", "text") if any(jax.tree.leaves(factors[name])))
+    parts = ("image", "text", "video")
+    return frozenset(part for part in parts if any(jax.tree.leaves(factors.get(part))))
 
 
 def check_rates(params: Any, rates: Rates) -> None:

@@ -55,6 +55,18 @@ def state_from(
     return create(put_tree(variables, places))
 
 
+def with_time(variables: Any, model: CLIP, seed: int) -> Any:
+    """Given variables, completed by fresh ones for the model of time if they have none."""
+
+    def fresh(key: jax.Array) -> Any:
+        return init_variables(model, key)["params"]["video"]
+
+    params, video = variables["params"], model.config.video
+    if video is None or video.time == "none" or "video" in params:
+        return variables
+    return {**variables, "params": {**params, "video": jax.jit(fresh)(jax.random.key(seed))}}
+
+
 def _fresh(model: CLIP, optimizer: optax.GradientTransformation, key: jax.Array) -> TrainState:
     return _start(init_variables(model, key), optimizer)
 

@@ -34,7 +34,7 @@ PEAK_FLOPS = {
 
 
 def update_flops(config: CLIPConfig, trained: frozenset[str]) -> int:
-    """FLOPs of an update for one pair, if `trained` of "image" and "text" are not frozen."""
+    """FLOPs of an update for one pair, if `trained` of the parts are not frozen altogether."""
     forward = forward_flops(config)
     return sum(flops * (3 if tower in trained else 1) for tower, flops in forward.items())
 

@@ -169,6 +169,7 @@ def check_sizes(config: CLIPConfig, source: str) -> None:
     towers = {"image": vars(config.image), "text": vars(config.text)}
     sizes = {f"{tower}.{name}": size for tower in towers for name, size in towers[tower].items()}
     sizes |= {"embed_dim": config.embed_dim, "image.positions": _positions(config)}
+    sizes |= {"frames": config.frames or 1}
     for name, size in sizes.items():
         limit = MAX_LAYERS if name.endswith("layers") else MAX_SIZE
         if max(size if isinstance(size, tuple) else (size,)) > limit:

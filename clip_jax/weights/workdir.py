@@ -21,7 +21,14 @@ import orbax.checkpoint as ocp
 
 from clip_jax.errors import InputError
 from clip_jax.models.clip import CLIP, init_variables
-from clip_jax.models.config import CLIPConfig, PreprocessConfig, ResNetConfig, TextConfig, ViTConfig
+from clip_jax.models.config import (
+    CLIPConfig,
+    PreprocessConfig,
+    ResNetConfig,
+    TextConfig,
+    VideoConfig,
+    ViTConfig,
+)
 from clip_jax.typed import is_of_type
 from clip_jax.weights.pretrained import check_sizes
 
@@ -119,9 +126,11 @@ def config_from_json(values: Any, source: str) -> CLIPConfig:
             image["layers"] = tuple(image["layers"])
         preprocess = values["preprocess"]
         colours = {name: tuple(preprocess[name]) for name in ("mean", "std")}
+        video = values.get("video")
         config: CLIPConfig | None = CLIPConfig(
             **values
             | {
+                "video": None if video is None else VideoConfig(**video),
                 "image": ViTConfig(**image) if "patch_size" in image else ResNetConfig(**image),
                 "text": TextConfig(**values["text"]),
                 "preprocess": PreprocessConfig(**preprocess | colours),

@@ -6,6 +6,7 @@ import math
 import jax
 import pytest
 
+from clip_jax import CLIPConfig, Compute, TextConfig, VideoConfig, ViTConfig
 from clip_jax.models.clip import CLIP, init_variables
 from clip_jax.models.flops import computed_flops, forward_flops
 from clip_jax.models.presets import OPENAI
@@ -89,3 +90,28 @@ def test_what_is_computed_is_what_jax_is_told_to(name):
     dense = forward_flops(config)
     assert found["image"] < dense["image"]
     assert found["text"] < 0.6 * dense["text"]
+
+
+@pytest.mark.parametrize("time", ["after", "inside", "beside"])
+def test_models_of_time_cost_what_xla_counts(time):
+    """XLA counts norms and softmax too, which are little beside products of this width."""
+    images = CLIPConfig(
+        embed_dim=256,
+        image=ViTConfig(image_size=16, patch_size=8, width=256, layers=3, heads=4),
+        text=TextConfig(width=32, layers=1, heads=4, context_length=4, vocab_size=10),
+    )
+
+    def counted(video):
+        config = dataclasses.replace(images, video=video)
+        model = CLIP(config, Compute(unroll=True))
+        variables = jax.eval_shape(lambda: init_variables(model, jax.random.key(0)))
+        pixels = jax.ShapeDtypeStruct((1, *config.input_shape), "float32")
+        encode = jax.jit(lambda v, x: model.apply(v, x, method="encode_image"))
+        return forward_flops(config), encode.lower(variables, pixels).cost_analysis()["flops"]
+
+    flops, all_of_it = counted(VideoConfig(8, time, layers=2, heads=4))
+    plain, rest = counted(VideoConfig(8, "none"))
+    assert flops.keys() == {"image", "text", "video"}
+    assert flops["video"] == pytest.approx(all_of_it - rest, rel=0.03)
+    assert plain == {name: count for name, count in flops.items() if name != "video"}
+    assert plain["image"] == 8 * forward_flops(images)["image"]

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from clip_jax import CLIPConfig, TextConfig, ViTConfig
+from clip_jax import CLIPConfig, TextConfig, VideoConfig, ViTConfig
 from clip_jax.errors import InputError
 from clip_jax.parallel.mesh import MeshConfig, make_mesh
 from clip_jax.training.assemble import build_model
@@ -91,6 +91,16 @@ def test_a_step_is_measured_on_these_devices():
 def test_frozen_towers_are_told_apart(rules, trained):
     params = {"image": {"a": 1}, "text": {"b": 2}, "logit_scale": 3}
     assert trained_towers(params, rules) == trained
+
+
+def test_a_model_of_videos_has_their_frames_in_its_batch_and_its_own_part_trained():
+    video = VideoConfig(3, "inside", layers=1, heads=4)
+    config = dataclasses.replace(RECIPE, model=dataclasses.replace(RECIPE.model, video=video))
+    mesh = make_mesh(MeshConfig(data=8))
+    assert abstract_batch(config, mesh)["images"].shape == (16, 3, 16, 16, 3)
+    state, _ = state_of(mesh, config)
+    assert trained_towers(state.params, ()) == {"image", "text", "video"}
+    assert trained_towers(state.params, (("^(image|text)/", 0.0),)) == {"video"}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import optax
 import pytest
 from states import first_state
 
-from clip_jax import CLIPConfig, Compute, ResNetConfig, TextConfig, ViTConfig
+from clip_jax import CLIPConfig, Compute, ResNetConfig, TextConfig, VideoConfig, ViTConfig
 from clip_jax.models.clip import CLIP
 from clip_jax.parallel.hlo import collectives
 from clip_jax.parallel.mesh import MeshConfig, batch_shards, make_mesh, put_batch
@@ -27,15 +27,16 @@ VIT = CLIPConfig(
 RESNET = dataclasses.replace(
     VIT, image=ResNetConfig(32, width=4, layers=(1, 1, 1, 1), heads=4, frozen_statistics=True)
 )
+VIDEOS = dataclasses.replace(VIT, video=VideoConfig(2, "beside", layers=2, heads=4))
 OPTIMIZER = OptimizerConfig(learning_rate=1e-2, warmup_steps=2)
 PAIRS, STEPS = 64, 20
 
 
 def batch(number, config, pairs=PAIRS):
-    rng, size = np.random.default_rng(number), config.image.image_size
+    rng, shape = np.random.default_rng(number), (pairs, *config.input_shape)
     tokens = rng.integers(1, 38, (pairs, 8), np.int32)
     tokens[np.arange(pairs), rng.integers(1, 8, pairs)] = 39
-    return {"images": rng.integers(0, 256, (pairs, size, size, 3), np.uint8), "tokens": tokens}
+    return {"images": rng.integers(0, 256, shape, np.uint8), "tokens": tokens}
 
 
 def keep_gradient():
@@ -85,6 +86,7 @@ def one_device():
         (VIT, (1, 1, 2), 8),
         (VIT, (2, 2, 2), 2),
         (RESNET, (4, 1, 1), 2),
+        (VIDEOS, (4, 1, 1), 2),
     ],
 )
 def test_the_gradient_is_that_of_the_whole_batch(config, shape, micro_batch):

@@ -1,6 +1,7 @@
 """A workdir's checkpoint read as a model: parameters and running statistics, without the rest."""
 
 import contextlib
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from clip_jax import VideoConfig
 from clip_jax.errors import InputError
 from clip_jax.models.clip import CLIP
 from clip_jax.models.presets import PRESETS
@@ -88,6 +90,15 @@ def test_architectures_survive_json(name):
     assert config_from_json(config_to_json(PRESETS[name]), "run") == PRESETS[name]
 
 
+def test_models_of_videos_survive_json_and_those_before_them_too():
+    images = PRESETS["ViT-tiny"]
+    videos = dataclasses.replace(images, video=VideoConfig(4, "inside", layers=2, heads=4))
+    assert config_from_json(config_to_json(videos), "run") == videos
+    before = config_to_json(images)
+    del before["video"]
+    assert config_from_json(before, "run") == images
+
+
 def test_what_is_no_workdir(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     assert is_workdir(tmp_path)
@@ -121,6 +132,9 @@ def test_an_unfinished_checkpoint_is_cleared_away(tmp_path):
         lambda c: c | {"text": c["text"] | {"layers": 10**9}},
         lambda c: c | {"preprocess": c["preprocess"] | {"mean": "abc"}},
         lambda c: c | {"preprocess": c["preprocess"] | {"std": [0.5]}},
+        lambda c: c | {"video": 8},
+        lambda c: c | {"video": {"frames": 8, "time": "before", "layers": 1, "heads": 1}},
+        lambda c: c | {"video": {"frames": 10**9, "time": "none", "layers": 1, "heads": 1}},
     ],
 )
 def test_what_describes_no_model_is_refused(damage):

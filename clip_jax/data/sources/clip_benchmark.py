@@ -5,7 +5,7 @@
 
 Members: an image, with `cls` (label) for classification, `npy` (0 or 1 for each class) for
 multilabel classification or `txt` (captions, one a line) for retrieval. A root may also be
-hf://org/name.
+hf://org/name. In the place of an image there may be a video, as TarClips reads them.
 """
 
 import io
@@ -18,8 +18,16 @@ from clip_jax.data.arrays import read_npy
 from clip_jax.data.files import stamps
 from clip_jax.data.images import UNREADABLE, load_image
 from clip_jax.data.prompts import OWN_PROMPTS, PromptFiles, check_templates, read_lines
-from clip_jax.data.samples import IMAGE_EXTENSIONS, CaptionedImages, Image, LabelledImages
+from clip_jax.data.samples import (
+    IMAGE_EXTENSIONS,
+    CaptionedImages,
+    Image,
+    ImageSource,
+    LabelledImages,
+    Video,
+)
 from clip_jax.data.sources.hub import dataset_name, local_dataset
+from clip_jax.data.tars.clips import TarClips
 from clip_jax.data.tars.index import TarIndex
 from clip_jax.errors import InputError
 
@@ -28,6 +36,19 @@ TASKS = {"classification": "zeroshot", "multilabel": "zeroshot", "retrieval": "r
 KINDS = tuple(TASKS)
 MAX_DIGITS = 9
 """Of a label, and of the number of shards."""
+
+
+class TarVideos:
+    """The videos of an index."""
+
+    def __init__(self, index: TarClips):
+        self._index = index
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, index: int) -> Image | Video:
+        return self._index.video(index)
 
 
 class TarFiles:
@@ -78,7 +99,7 @@ def open_files(folder: Path) -> TarFiles:
 
 
 def open_classification(
-    root: str, prompts: PromptFiles = OWN_PROMPTS, split: str = "test"
+    root: str, prompts: PromptFiles = OWN_PROMPTS, split: str = "test", videos: bool = False
 ) -> LabelledImages:
     """One split of a classification set, single-label or multilabel."""
     folder, name = local_dataset(root, split), dataset_name(root)
@@ -90,10 +111,11 @@ def open_classification(
     if templates is None:
         templates = _read_lines(folder / "zeroshot_classification_templates.txt")
     check_templates(prompts.templates or str(folder), classnames, templates)
-    index = _open_split(folder, "npy" if kind == "multilabel" else "cls", split=split)
+    target = "npy" if kind == "multilabel" else "cls"
+    images, index = _open_images(folder, target, videos, split)
     read_labels = _read_rows if kind == "multilabel" else _read_labels
     labels = read_labels(index, len(classnames))
-    return LabelledImages(name, TarImages(index), labels, classnames, templates)
+    return LabelledImages(name, images, labels, classnames, templates)
 
 
 def open_metadata(folder: Path) -> np.ndarray:
@@ -108,18 +130,18 @@ def open_metadata(folder: Path) -> np.ndarray:
     return np.stack(rows).reshape(len(rows), -1)
 
 
-def open_retrieval(root: str) -> CaptionedImages:
+def open_retrieval(root: str, videos: bool = False) -> CaptionedImages:
     """The test split of a retrieval set."""
     folder = local_dataset(root)
     _check_type(folder, "retrieval")
-    index = _open_split(folder, "txt")
+    images, index = _open_images(folder, "txt", videos)
     captions = []
     for i in range(len(index)):
         text = index.read(i, "txt").decode("utf-8", errors="replace")
         captions.append([line for line in text.splitlines() if line.strip()])
         if not captions[i]:
             raise InputError(f"{index.describe(i)}: the caption file holds no caption")
-    return CaptionedImages(dataset_name(root), TarImages(index), captions)
+    return CaptionedImages(dataset_name(root), images, captions)
 
 
 def dataset_type(folder: Path) -> str:
@@ -141,7 +163,7 @@ def _check_type(folder: Path, task: str) -> str:
     return kind
 
 
-def _read_labels(index: TarIndex, classes: int) -> np.ndarray:
+def _read_labels(index: TarIndex | TarClips, classes: int) -> np.ndarray:
     """[samples] int of a single-label set."""
     labels = np.empty(len(index), np.int64)
     for i in range(len(index)):
@@ -155,7 +177,7 @@ def _read_labels(index: TarIndex, classes: int) -> np.ndarray:
     return labels
 
 
-def _read_rows(index: TarIndex, classes: int) -> np.ndarray:
+def _read_rows(index: TarIndex | TarClips, classes: int) -> np.ndarray:
     """[samples, classes] bool of a multilabel set."""
     labels = np.empty((len(index), classes), bool)
     for i in range(len(index)):
@@ -169,7 +191,7 @@ def _read_rows(index: TarIndex, classes: int) -> np.ndarray:
     return labels
 
 
-def _read_array(index: TarIndex, sample: int) -> np.ndarray:
+def _read_array(index: TarIndex | TarClips, sample: int) -> np.ndarray:
     content = index.read(sample, "npy")
     try:
         array = read_npy(io.BytesIO(content), len(content))
@@ -180,7 +202,29 @@ def _read_array(index: TarIndex, sample: int) -> np.ndarray:
     return array
 
 
+def _open_images(
+    root: Path, target: str, videos: bool, split: str = "test"
+) -> tuple[ImageSource, TarIndex | TarClips]:
+    """The images or videos of a split, and the index that also has their target."""
+    if not videos:
+        index = _open_split(root, target, split=split)
+        return TarImages(index), index
+    clips = TarClips(_shards(root, split), target, (target,), strict=True)
+    if len(clips) == 0:
+        raise InputError(f"{root / split}: no sample with a video and a .{target} file")
+    return TarVideos(clips), clips
+
+
 def _open_split(root: Path, *targets: str, split: str = "test") -> TarIndex:
+    fields = {target: (target,) for target in targets}
+    index = TarIndex(_shards(root, split), {"image": IMAGE_EXTENSIONS, **fields}, strict=True)
+    if len(index) == 0:
+        wanted = " and ".join(f"a .{target} file" for target in targets)
+        raise InputError(f"{root / split}: no sample with an image and {wanted}")
+    return index
+
+
+def _shards(root: Path, split: str) -> list[str]:
     folder = root / split
     count = " ".join(_read_lines(folder / "nshards.txt"))
     if not count.isdecimal() or len(count) > MAX_DIGITS or int(count) == 0:
@@ -190,12 +234,7 @@ def _open_split(root: Path, *targets: str, split: str = "test") -> TarIndex:
         shards.append(str(folder / f"{number}.tar"))
         if not Path(shards[-1]).is_file():
             raise InputError(f"{shards[-1]}: no such file")
-    fields = {target: (target,) for target in targets}
-    index = TarIndex(shards, {"image": IMAGE_EXTENSIONS, **fields}, strict=True)
-    if len(index) == 0:
-        wanted = " and ".join(f"a .{target} file" for target in targets)
-        raise InputError(f"{folder}: no sample with an image and {wanted}")
-    return index
+    return shards
 
 
 def _read_lines(path: Path) -> list[str]:

@@ -5,7 +5,7 @@ Roboflow's export for CLIP is one folder a class, and in _tokenization.txt a cap
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +85,7 @@ class FolderPairs:
         """The captions of one picture."""
         if self._written:
             return to_captions(read_file(_text_of(self._images.path(index))))
-        return self._fields.fill(_class_name(self._paths[index]))
+        return self._fields.fill(class_name(self._paths[index]))
 
     def digest(self) -> str:
         """A hash of the pictures' paths under the folder."""
@@ -103,7 +103,7 @@ def open_class_folders(root: str, fields: FieldNames) -> LabelledImages:
         raise InputError(f"{root}: no folders of pictures in it, one a class")
     folders = sorted({path.partition("/")[0] for path in paths})
     numbers = {folder: number for number, folder in enumerate(folders)}
-    classnames = [_class_name(folder) for folder in folders]
+    classnames = [class_name(folder) for folder in folders]
     captions = Path(root, TOKENIZATION)
     return LabelledImages(
         name=Path(os.path.abspath(root)).name,
@@ -151,20 +151,10 @@ def _read_captions(path: Path, classnames: list[str]) -> Templates:
 
 def _find(root: str) -> tuple[list[str], set[str]]:
     """Paths of the pictures and of the .txt under a folder, the pictures sorted."""
-    if is_remote(root):
-        raise InputError(f"{root}: folders of pictures are read from disk only; copy it")
-    if not os.path.isdir(root):
-        raise InputError(f"{root}: no such directory")
     endings = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
-    pictures, texts, seen = [], set(), set()
-    for folder, folders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # links in a circle
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        within = Path(os.path.relpath(folder, root))
+    pictures, texts = [], set()
+    for folder, names in walk_folders(root):
+        within = Path(folder)
         for name in names:
             if not name.startswith(".") and name.lower().endswith(endings):
                 pictures.append((within / name).as_posix())
@@ -174,11 +164,28 @@ def _find(root: str) -> tuple[list[str], set[str]]:
     return sorted(pictures), texts
 
 
+def walk_folders(root: str) -> Iterator[tuple[str, list[str]]]:
+    """A folder, itself ".", and all below it but hidden ones, with the names of their files."""
+    if is_remote(root):
+        raise InputError(f"{root}: folders are read from disk only; copy it")
+    if not os.path.isdir(root):
+        raise InputError(f"{root}: no such directory")
+    seen = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # links in a circle
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield Path(os.path.relpath(folder, root)).as_posix(), names
+
+
 def _text_of(picture: str) -> str:
     """The path of the .txt beside a picture."""
     return f"{os.path.splitext(picture)[0]}.txt"
 
 
-def _class_name(path: str) -> str:
+def class_name(path: str) -> str:
     """What the class of a picture is called: "hot_dog/1.jpg" -> "hot dog"."""
     return path.partition("/")[0].replace("_", " ")

@@ -83,13 +83,13 @@ def draw(composition: Composition, size: int, rng: np.random.Generator) -> np.nd
         (composition.first, composition.second), along, across, strict=True
     ):
         row, column = (main, other) if vertical else (other, main)
-        mask = _mask(item[1], size, row * size, column * size, rng.uniform(0.16, 0.2) * size)
+        mask = place_shape(item[1], size, row * size, column * size, rng.uniform(0.16, 0.2) * size)
         shade = rng.uniform(0.85, 1.1)
         picture[mask] = np.clip(np.array(COLOURS[item[0]]) * shade, 0, 255).astype(np.uint8)
     return picture
 
 
-def _mask(shape: str, size: int, row: float, column: float, radius: float) -> np.ndarray:
+def place_shape(shape: str, size: int, row: float, column: float, radius: float) -> np.ndarray:
     """bool [size, size]: where a shape of this radius around (row, column) lies."""
     y = (np.arange(size)[:, None] + 0.5 - row) / radius
     x = (np.arange(size)[None, :] + 0.5 - column) / radius

@@ -57,10 +57,14 @@ class WebDatasetPairs:
         return self._index.digest()
 
     def _parse(self, index: int, content: bytes) -> tuple[str, ...]:
-        if self._index.extension(index, "caption") == "txt":
-            return to_captions(content)
-        try:
-            fields = json.loads(content.decode("utf-8", errors="replace"))
-            return to_captions(fields[self._caption_field])
-        except (ValueError, TypeError, LookupError, RecursionError):
-            return ()
+        return parse_captions(content, self._index.extension(index, "caption"), self._caption_field)
+
+
+def parse_captions(content: bytes, extension: str, field: str) -> tuple[str, ...]:
+    """The captions in a .txt, or in a field of a .json."""
+    if extension == "txt":
+        return to_captions(content)
+    try:
+        return to_captions(json.loads(content.decode("utf-8", errors="replace"))[field])
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return ()

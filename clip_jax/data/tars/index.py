@@ -5,7 +5,7 @@ The index is made from the shards' headers once, in parallel; no conversion, no 
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -44,7 +44,7 @@ class TarIndex:
         count = sum(len(shard.places) for shard in indexed)
         for path, shard in zip(self.shards, indexed, strict=True):
             if strict or count == 0:
-                _refuse_damage(path, shard)
+                refuse_damage(path, shard.problems)
         self._ends = np.cumsum([len(shard.places) for shard in indexed])
         self._keys = Strings.join([shard.keys for shard in indexed])
         self._places = _join([shard.places for shard in indexed], len(self.fields))
@@ -94,10 +94,11 @@ class TarIndex:
         return self.shards[int(np.searchsorted(self._ends, index, side="right"))]
 
 
-def _refuse_damage(path: str, shard: Shard) -> None:
-    if UNREADABLE in shard.problems:
+def refuse_damage(path: str, problems: Mapping[str, int]) -> None:
+    """Raise InputError for a shard that is not whole."""
+    if UNREADABLE in problems:
         raise InputError(f"{path}: not a readable, uncompressed tar")
-    if DAMAGED in shard.problems:
+    if DAMAGED in problems:
         raise InputError(f"{path}: the tar is cut off or damaged; fetch it again or leave it out")
 
 

@@ -7,7 +7,7 @@ A sample is the members of a shard that share their name up to the first dot of 
 import itertools
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,23 +47,11 @@ def index_shard(path: str, fields: Fields) -> Shard:
     keys: dict[str, int] = {}
     found = array("q")  # (sample, field, extension, offset, size) of each member
     problems: Counter[str] = Counter()
-    try:
-        with forward_reader(path) as (read, length):
-            walk = TarWalk(read, length)
-            for name, offset, size in walk:
-                folder, slash, last = name.rpartition("/")
-                stem, _, extension = last.partition(".")
-                kind = wanted.get(extension.lower())
-                if kind is not None:
-                    sample = keys.setdefault(folder + slash + stem, len(keys))
-                    found.extend((sample, *kind, offset, size))
-    except OSError:
-        problems[UNREADABLE] += 1
-    else:
-        if not walk.found:
-            problems[UNREADABLE] += 1
-        elif walk.damaged:
-            problems[DAMAGED] += 1
+    for key, extension, offset, size in walk_members(path, problems):
+        kind = wanted.get(extension)
+        if kind is not None:
+            sample = keys.setdefault(key, len(keys))
+            found.extend((sample, *kind, offset, size))
     members = np.frombuffer(found, np.int64).reshape(-1, 5)
     places, duplicates = _choose(members, len(keys), len(fields))
     lacking = places["size"] < 0
@@ -74,6 +62,24 @@ def index_shard(path: str, fields: Fields) -> Shard:
     complete = np.logical_not(lacking.any(axis=1))
     names = Strings.of(itertools.compress(keys, complete))
     return Shard(names, places[complete], {name: n for name, n in problems.items() if n})
+
+
+def walk_members(path: str, problems: Counter[str]) -> Iterator[tuple[str, str, int, int]]:
+    """Key, extension in lower case, offset and size of each member; damage is counted."""
+    try:
+        with forward_reader(path) as (read, length):
+            walk = TarWalk(read, length)
+            for name, offset, size in walk:
+                folder, slash, last = name.rpartition("/")
+                stem, _, extension = last.partition(".")
+                yield folder + slash + stem, extension.lower(), offset, size
+    except OSError:
+        problems[UNREADABLE] += 1
+    else:
+        if not walk.found:
+            problems[UNREADABLE] += 1
+        elif walk.damaged:
+            problems[DAMAGED] += 1
 
 
 def _choose(members: np.ndarray, samples: int, fields: int) -> tuple[np.ndarray, int]:

@@ -14,6 +14,7 @@ from clip_jax.data.images import UNREADABLE, Resize, crop_square, decode_for_cro
 from clip_jax.data.pipeline import Batches
 from clip_jax.data.samples import PairSource
 from clip_jax.data.text.tokenizers import Tokenizer
+from clip_jax.data.video.frames import still_of
 from clip_jax.data.workers import CHUNK, usable_cores
 from clip_jax.errors import InputError
 
@@ -109,7 +110,7 @@ def _prepare(
             with clock.stage("read"):
                 pair = source[index]
             with clock.stage("decode"):
-                pixels = decode_for_crop(pair.image, resize.size, min_area)
+                pixels = decode_for_crop(still_of(pair.image), resize.size, min_area)
             with clock.stage("crop and resize"):
                 crops.append(crop_square(pixels, resize, min_area, rng))
         except UNREADABLE:

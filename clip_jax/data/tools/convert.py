@@ -12,6 +12,7 @@ from rich.progress import Progress
 from clip_jax.data.bad import BadSample, read_pair
 from clip_jax.data.samples import Image, PairSource
 from clip_jax.data.sources.array_record import SUFFIX, ArrayRecordWriter
+from clip_jax.data.video.frames import still_of
 from clip_jax.errors import InputError
 
 
@@ -49,7 +50,7 @@ def _copy(source: PairSource, index: int, writer: ArrayRecordWriter) -> str | No
         pair = read_pair(source, index)
     except BadSample as sample:
         return sample.reason
-    writer.write(_encode(pair.image), pair.captions)
+    writer.write(_encode(still_of(pair.image)), pair.captions)
     return None
 
 

@@ -16,6 +16,7 @@ from clip_jax.data.bad import BadSample, decoding, read_pair
 from clip_jax.data.images import load_image
 from clip_jax.data.samples import PairSource
 from clip_jax.data.sheet import Example, to_square
+from clip_jax.data.video.frames import still_of
 
 SHEET = 30
 """Pairs on a contact sheet."""
@@ -70,7 +71,7 @@ def _look_at(
     try:
         pair = read_pair(source, index)
         with decoding(pair.key):
-            opened = load_image(pair.image)
+            opened = load_image(still_of(pair.image))
             picture = opened.convert("RGB")
     except BadSample as sample:
         findings.bad[sample.reason] += 1

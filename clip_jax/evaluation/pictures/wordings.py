@@ -70,13 +70,14 @@ def run_by_class(
     """
     with same_errors():
         check_output(output)
-        data = open_labelled(spec, model.config.image.image_size, prompts)
+        size, frames = model.config.image.image_size, model.config.frames
+        data = open_labelled(spec, size, prompts, frames=frames)
         if data.multilabel:
             raise InputError(f"{spec}: accuracy by class takes images with one label each")
         wordings = wordings_of(data)
         together = len(wordings) - 1
         if prompts.templates is not None and prompts.classnames is None:
-            own = open_labelled(spec, model.config.image.image_size, OWN_PROMPTS)
+            own = open_labelled(spec, size, OWN_PROMPTS, frames=frames)
             wordings.append(Wording(OWN, class_prompts(own.classnames, own.templates)))
     comparison = compare(model, data, wordings)
     if jax.process_index() == 0:

@@ -99,10 +99,10 @@ def draw_search(search: Search, title: str, path: Path) -> None:
 
 def both_splits(model: Model, spec: str, cache: bool) -> tuple[LabelledImages, Features, Features]:
     """A data set's test split, and the features of its train and test splits."""
-    size = model.config.image.image_size
+    size, frames = model.config.image.image_size, model.config.frames
     with same_errors():
-        train = open_labelled(spec, size, split="train")
-        test = open_labelled(spec, size)
+        train = open_labelled(spec, size, split="train", frames=frames)
+        test = open_labelled(spec, size, frames=frames)
     features = []
     for split, data in (("train", train), ("test", test)):
         with progress(f"{data.name} {split}", len(data.images)) as on_batch:

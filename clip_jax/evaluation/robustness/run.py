@@ -109,7 +109,7 @@ def print_shifts(results: Sequence[Result]) -> None:
 
 
 def _open(spec: str, model: Model) -> LabelledImages:
-    data = open_labelled(spec, model.config.image.image_size)
+    data = open_labelled(spec, model.config.image.image_size, frames=model.config.frames)
     if data.multilabel:
         raise InputError(f"{data.name}: a multilabel set; robustness needs one label an image")
     return data

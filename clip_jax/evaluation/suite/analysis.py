@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clip_jax.data.samples import LabelledImages
+from clip_jax.data.video.frames import still_of
 from clip_jax.evaluation.page import thumbnail
 from clip_jax.evaluation.results import Result
 from clip_jax.evaluation.zeroshot import Scores
@@ -94,7 +95,7 @@ def analyse(data: LabelledImages, scores: Scores, logit_scale: float) -> Analysi
             label=data.classnames[scores.labels[row]],
             predicted=data.classnames[predicted[row]],
             confidence=float(confidence[row]),
-            picture=thumbnail(data.images[int(scores.images[row])]),
+            picture=thumbnail(still_of(data.images[int(scores.images[row])])),
         )
         for row in shown
     ]

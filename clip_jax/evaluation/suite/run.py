@@ -160,7 +160,8 @@ def evaluate_once(
 def evaluate_labelled(model: Model, name: str, found: Found, cache: bool) -> Evaluation:
     """Zero-shot classification; of single labels with what the report shows of them."""
     with same_errors():
-        data = open_labelled(f"wds:{found.folder}", model.config.image.image_size)
+        size, frames = model.config.image.image_size, model.config.frames
+        data = open_labelled(f"wds:{found.folder}", size, frames=frames)
     result, scores = classify(model, name, replace(data, name=found.name), cache)
     with same_errors():
         own = own_metrics(found.name, found.folder, scores)
@@ -172,7 +173,8 @@ def evaluate_labelled(model: Model, name: str, found: Found, cache: bool) -> Eva
 def evaluate_captioned(model: Model, name: str, found: Found, cache: bool) -> Evaluation:
     """Retrieval both ways; there is no classifier to keep in the cache."""
     with same_errors():
-        data = open_captioned(f"wds:{found.folder}", model.config.image.image_size)
+        size, frames = model.config.image.image_size, model.config.frames
+        data = open_captioned(f"wds:{found.folder}", size, frames)
     result, pairs = retrieve(model, name, replace(data, name=found.name))
     return Evaluation(result, len(pairs.images), None)
 

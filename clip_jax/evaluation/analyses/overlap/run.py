@@ -14,6 +14,7 @@ from rich.table import Table
 from clip_jax.data.samples import PairSource
 from clip_jax.data.sources.clip_benchmark import dataset_type, open_files
 from clip_jax.data.sources.spec import open_labelled, open_pairs
+from clip_jax.data.video.frames import still_of
 from clip_jax.errors import InputError
 from clip_jax.evaluation.analyses.overlap.duplicates import (
     SHOWN_FROM,
@@ -74,7 +75,7 @@ def run_overlap(
     sets, source = find_sets(data), open_pairs(train, GENERATED_SIZE)
     with progress("signatures of the training data", len(source)) as on_block:
         gallery = read_signatures(
-            identity_of(train), len(source), lambda i: source[i].image, on_block
+            identity_of(train), len(source), lambda i: still_of(source[i].image), on_block
         )
     loaded = None if model is None else load(model)
     found = [_overlap(one, gallery, threshold, loaded, model or "") for one in sets]
@@ -185,7 +186,7 @@ def _show(
     def shown(pair: int) -> ShownPair:
         number = int(pairs.query[pair])
         other = source[int(pairs.gallery[pair])]
-        pictures = thumbnail(images[number]), thumbnail(other.image)
+        pictures = thumbnail(images[number]), thumbnail(still_of(other.image))
         return ShownPair(float(pairs.score[pair]), number, other.key, pictures)
 
     return ShownSet(found.name, values, [*map(shown, above)], [*map(shown, below)])

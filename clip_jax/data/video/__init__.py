@@ -1,0 +1,1 @@
+"""Videos: which frames of them are read, and how. Where videos come from is in sources/."""
