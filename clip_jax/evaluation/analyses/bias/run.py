@@ -58,6 +58,7 @@ def run_bias(model: Model, name: str, data: Path, probe: Probe, output: Path | N
         groups = probe.groups or default_groups(data)
         wanted = dict.fromkeys((*groups, *probe.label))
         people = read_people(data, list(wanted), probe.file)
+        Groups(people, groups, np.arange(len(people))).check(probe.reference)
         classes = read_classes(people, probe)
         labels = [] if probe.labels is None else read_lines(Path(probe.labels))
         _check_different(labels)
@@ -72,7 +73,6 @@ def run_bias(model: Model, name: str, data: Path, probe: Probe, output: Path | N
     columns = {each: cosines[:, number] for number, each in enumerate(every)}
     with same_errors():
         members = Groups(people, groups, read)
-        members.check(probe.reference)
     shares = []
     if classes.own:
         shares += label_shares(columns, classes, probe.added, members, classes.numbers[read])
