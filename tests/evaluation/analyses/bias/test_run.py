@@ -130,7 +130,7 @@ def test_unknown_and_empty_groups_are_errors(world, tmp_path):
     groups = Groups(people, ("race", "gender"), np.arange(IMAGES))
     assert "no group 'race=D'" in refusal(groups.check, "race=D")
     asked = probe(folder, reference="race=D")
-    assert "no group 'race=D'" in refusal(run_bias, model, "m", folder / "people.csv", asked, None)
+    assert "no group 'race=D'" in refusal(run_bias, None, "m", folder / "people.csv", asked, None)
     others = np.array([n for n in range(IMAGES) if people.columns["race"][n] != "C"])
     assert "no picture of 'race=C" in refusal(Groups, people, ("race", "gender"), others)
     asked = probe(folder, groups=("skin",))
