@@ -31,6 +31,13 @@ def pytest_configure(config):
         jax.config.update(MIN_SECONDS.lower(), 0.5)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled():
+    """Lets go of programs in memory, of which a worker would gather gigabytes."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def tpu(monkeypatch):
     """Lets a test compile for TPUs; skips it where their compiler is not installed."""
