@@ -190,7 +190,7 @@ def read_profile(trace: ProfileData, program: str, steps: int) -> Profile:
 
 
 _KERNELS = (
-    (re.compile("nccl", re.IGNORECASE), COLLECTIVES),
+    (re.compile("nccl|^(all-|reduce-scatter|collective-)", re.IGNORECASE), COLLECTIVES),
     (re.compile("mem(cpy|set)", re.IGNORECASE), COPIES),
     (re.compile("fmha|flash|sdpa"), ATTENTION),
     (re.compile("gemm|nvjet|cutlass|xmma|conv|wgrad|dgrad|fprop"), PRODUCTS),
@@ -269,7 +269,8 @@ def report(profile: Profile, computed: float, folder: Path) -> None:
 
 def shares_table(profile: Profile) -> Table:
     """Milliseconds of a step by kind and part."""
-    table = Table("ms a step", box=rich.box.SIMPLE_HEAD)
+    table = Table(box=rich.box.SIMPLE_HEAD)
+    table.add_column("ms a step", no_wrap=True)
     for column in (*PARTS, "together", ""):
         table.add_column(column, justify="right")
 

@@ -151,6 +151,8 @@ def test_of_two_devices_the_mean_is_told_and_hidden_collectives_are_not():
         ("cutlass3x_sm90_fprop", "products"),
         ("cudnn_generated_fort_native_sdpa_sm90_flash_bprop", "attention"),
         ("ncclDevKernel_AllReduce_Sum_bf16_RING_LL", "collectives"),
+        ("all-reduce.2", "collectives"),
+        ("reduce-window", "elementwise"),
         ("MemcpyD2D", "copies"),
         ("loop_add_fusion_7", "elementwise"),
     ],
