@@ -54,6 +54,7 @@ def prepare(model: str, folder: Path, library: str, batch_size: int | None) -> N
     """Write the architecture, random weights by the library's names, and a few batches."""
     import jax
 
+    from clip_jax.errors import InputError
     from clip_jax.models.clip import CLIP, init_variables
     from clip_jax.models.presets import OPENAI
     from clip_jax.weights.huggingface import config_to_huggingface, huggingface_layout
@@ -66,7 +67,10 @@ def prepare(model: str, folder: Path, library: str, batch_size: int | None) -> N
         config = OPENAI[model]
         pixels, tokens = random_batches(config, batch_size or 256, rng)
     else:
-        config, pixels, tokens = recipe_batches(model, batch_size)
+        try:
+            config, pixels, tokens = recipe_batches(model, batch_size)
+        except InputError as error:
+            sys.exit(f"{error}; the models are {', '.join(OPENAI)}")
     variables = jax.jit(lambda key: init_variables(CLIP(config), key))(jax.random.key(0))
     layout = openai_layout(config)
     np.savez(folder / "weights.npz", **write_tensors(layout, variables))
@@ -143,8 +147,14 @@ def load_prepared(folder: Path) -> tuple[Any, Any, np.ndarray, np.ndarray]:
 
 def library_of(python: str) -> str:
     """Whose CLIP is the peer: open_clip's, or transformers' where there is none."""
-    find = "import importlib.util as u; print(u.find_spec('open_clip') and 'open_clip' or '')"
-    return run([python, "-c", find]).strip() or "transformers"
+    names = "torch", "open_clip", "transformers"
+    find = f"import importlib.util as u; print(*filter(u.find_spec, {names}))"
+    torch, *libraries = [*run([python, "-c", find]).split(), ""]
+    if torch != "torch" or not libraries[0]:
+        sys.exit(
+            f"{python} has no torch with open_clip or transformers; --peer-python names another"
+        )
+    return libraries[0]
 
 
 @contextlib.contextmanager
@@ -155,7 +165,8 @@ def two_sides(script: str, arguments: argparse.Namespace, model: str) -> Iterato
         library = "none" if arguments.before else library_of(arguments.peer_python)
         command = [sys.executable, script, "--prepare", model, name, library]
         command += ["--batch-size", str(arguments.batch_size)] if arguments.batch_size else []
-        subprocess.run(command, check=True, env=os.environ | ON_CPU)
+        if code := subprocess.run(command, env=os.environ | ON_CPU).returncode:
+            sys.exit(code)  # it has said why
         ours = [sys.executable, script, "--turn", name, *options]
         if arguments.before:
             checkout = stack.enter_context(worktree(arguments.before))
@@ -269,6 +280,7 @@ def write(rows: Sequence[dict[str, Any]], ours: Side, peer: Side, output: Path |
     """Add rows to the results, in place of earlier ones of the same name; draw them all."""
     if output is None:
         return
+    output.parent.mkdir(parents=True, exist_ok=True)
     known = json.loads(output.read_text())["rows"] if output.exists() else []
     names = {(row["model"], row["task"]) for row in rows}
     about = {name: ours.ready[name] for name in ("machine", "dtype", "matrix_rate")}

@@ -19,7 +19,10 @@ def take_turn(command: list[str]) -> dict[str, Any]:
 
 def run(command: list[str]) -> str:
     """What a command prints; if it fails, so does this program."""
-    done = subprocess.run(command, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError as error:
+        sys.exit(f"{command[0]}: {error.strerror}")
     if done.returncode:
         sys.exit(f"{' '.join(command[:3])} failed ({done.returncode}):\n{done.stderr[-2000:]}")
     return done.stdout

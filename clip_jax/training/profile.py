@@ -74,7 +74,8 @@ def profiled(step: Step, wanted: bool, model: CLIPConfig, workdir: Path) -> Iter
     """The train step of a model, of which the first process traces some calls if this is wanted.
 
     Around the trace, and nowhere else, it waits for the devices. What is found is printed and
-    written to workdir/profile when the last of these calls returns.
+    written to workdir/profile when the last of these calls returns. If that fails, whatever the
+    reason, it is said, and the run goes on.
     """
     if not wanted or jax.process_index() != 0:
         yield step
@@ -84,6 +85,16 @@ def profiled(step: Step, wanted: bool, model: CLIPConfig, workdir: Path) -> Iter
         yield recorder
     finally:
         recorder.give_up()
+
+
+@contextmanager
+def _survived() -> Iterator[None]:
+    """A profile that fails does not take the run with it."""
+    try:
+        yield
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        print(f"no profile ({reason}); the run goes on", file=sys.stderr, flush=True)
 
 
 class _Recorder:
@@ -99,37 +110,48 @@ class _Recorder:
         self._calls += 1
         if self._calls == WARM_UP:
             jax.block_until_ready(after)
-            self._start()
-        elif self._calls == WARM_UP + STEPS:
+            with _survived():
+                self._start()
+        elif self._calls == WARM_UP + STEPS and self._window is not None:
             jax.block_until_ready(after)
-            trace = self._stop()
-            # Compiled already: JAX finds the program by the arguments' types.
-            program = self._step.lower(after[0], batch).compile().as_text()
-            profile = read_profile(trace, program, STEPS)
-            report(profile, computed_share(self._model, batch), self._folder)
+            with _survived():
+                self._stop()
+                self._tell(after[0], batch)
         return after
 
     def _start(self) -> None:
         options = ProfileOptions()
         options.python_tracer_level = 0  # each call of a Python function: slow, and not shown here
+        self._folder.mkdir(exist_ok=True)  # if it cannot be, better told now than after the trace
         jax.profiler.start_trace(self._folder, profiler_options=options)
         self._window = TraceAnnotation(WINDOW)
         self._window.__enter__()
 
-    def _stop(self) -> ProfileData:
+    def _stop(self) -> None:
         assert self._window is not None
         self._window.__exit__(None, None, None)
         self._window = None
         jax.profiler.stop_trace()
+
+    def _tell(self, state: Any, batch: Any) -> None:
         newest = max(self._folder.rglob("*.xplane.pb"), key=lambda path: path.stat().st_mtime)
-        return ProfileData.from_file(str(newest))
+        trace = ProfileData.from_file(str(newest))
+        # Compiled already: JAX finds the program by the arguments' types.
+        program = self._step.lower(state, batch).compile().as_text()
+        profile = read_profile(trace, program, STEPS)
+        report(profile, computed_share(self._model, batch), self._folder)
 
     def give_up(self) -> None:
         """End a trace that the run's end or a failure cut off."""
         if self._window is not None:
-            self._stop()
+            with _survived():
+                self._stop()
         if self._calls < WARM_UP + STEPS:
-            print(f"no profile: it is of steps {WARM_UP + 1} to {WARM_UP + STEPS}", file=sys.stderr)
+            print(
+                f"no profile: it is of steps {WARM_UP + 1} to {WARM_UP + STEPS} after a start, and "
+                f"{self._calls} were made",
+                file=sys.stderr,
+            )
 
 
 def read_profile(trace: ProfileData, program: str, steps: int) -> Profile:
@@ -168,7 +190,7 @@ def read_profile(trace: ProfileData, program: str, steps: int) -> Profile:
 
 
 _KERNELS = (
-    (re.compile("nccl", re.IGNORECASE), COLLECTIVES),
+    (re.compile("nccl|^(all-|reduce-scatter|collective-)", re.IGNORECASE), COLLECTIVES),
     (re.compile("mem(cpy|set)", re.IGNORECASE), COPIES),
     (re.compile("fmha|flash|sdpa"), ATTENTION),
     (re.compile("gemm|nvjet|cutlass|xmma|conv|wgrad|dgrad|fprop"), PRODUCTS),
@@ -247,7 +269,8 @@ def report(profile: Profile, computed: float, folder: Path) -> None:
 
 def shares_table(profile: Profile) -> Table:
     """Milliseconds of a step by kind and part."""
-    table = Table("ms a step", box=rich.box.SIMPLE_HEAD)
+    table = Table(box=rich.box.SIMPLE_HEAD)
+    table.add_column("ms a step", no_wrap=True)
     for column in (*PARTS, "together", ""):
         table.add_column(column, justify="right")
 

@@ -1,6 +1,7 @@
 """--profile: which steps are traced, and what the table says of them."""
 
 import json
+import re
 import time
 
 import jax
@@ -12,6 +13,7 @@ from traces import plane
 from clip_jax.models.attention import attention
 from clip_jax.models.presets import PRESETS
 from clip_jax.parallel.hlo import Operation
+from clip_jax.training import profile
 from clip_jax.training.pace import INPUT_WAIT, Pace
 from clip_jax.training.profile import (
     HOST,
@@ -82,6 +84,26 @@ def test_a_run_that_ends_too_early_says_so_and_leaves_no_trace_running(tmp_path,
     jax.profiler.stop_trace()
 
 
+def test_a_profile_that_fails_does_not_end_the_run(tmp_path, capsys, monkeypatch):
+    """For want of a folder, and for a trace that cannot be read."""
+
+    def run():
+        with profiled(jax.jit(lambda s, b: (s + b, b)), True, TINY, tmp_path) as step:
+            state = 0
+            for _ in range(WARM_UP + STEPS + 1):
+                state, _ = step(state, 1)
+        assert state == WARM_UP + STEPS + 1
+        return capsys.readouterr().err
+
+    in_the_way = tmp_path / "profile"
+    in_the_way.touch()
+    assert re.fullmatch(r"no profile \(.*File exists.*\); the run goes on\n", run())
+    in_the_way.unlink()
+    monkeypatch.setattr(profile, "annotated", lambda trace, name: [])
+    assert re.fullmatch(r"no profile \(.*unpack.*\); the run goes on\n", run())
+    assert not (in_the_way / "profile.json").exists()
+
+
 PROGRAM = f"""HloModule jit_f, num_partitions=2
 
 ENTRY %main (p: f32[8]) -> f32[8] {{
@@ -129,6 +151,8 @@ def test_of_two_devices_the_mean_is_told_and_hidden_collectives_are_not():
         ("cutlass3x_sm90_fprop", "products"),
         ("cudnn_generated_fort_native_sdpa_sm90_flash_bprop", "attention"),
         ("ncclDevKernel_AllReduce_Sum_bf16_RING_LL", "collectives"),
+        ("all-reduce.2", "collectives"),
+        ("reduce-window", "elementwise"),
         ("MemcpyD2D", "copies"),
         ("loop_add_fusion_7", "elementwise"),
     ],
