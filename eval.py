@@ -154,7 +154,7 @@ class FittedTask(Task):
 
     space: Literal["features", "embeddings"] = "features"
     """What is classified: a ViT's features before the projection to the space shared with texts,
-    or the embeddings after it. For a ResNet both are the same."""
+    or the embeddings after it. For a ResNet and for videos both are the same."""
     cache: bool = True
     """Keep features in ~/.cache/clip_jax and take them from there."""
 

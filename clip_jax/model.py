@@ -87,10 +87,7 @@ class Model:
             expected = ", ".join(map(str, ("n", *shape)))
             raise ValueError(f"images must be [{expected}], got {list(images.shape)}")
         if self.config.video is not None and not project:
-            raise InputError(
-                "a video has no features before the projection; take embeddings (--space "
-                "embeddings)"
-            )
+            raise InputError("a video has no features before the projection; take embeddings")
         if images.dtype != jnp.uint8 and not jnp.issubdtype(images.dtype, jnp.floating):
             raise ValueError(f"images must be uint8 pixels or preprocessed floats: {images.dtype}")
         return self._encode_image(self.variables, images, normalize=normalize, project=project)

@@ -131,8 +131,8 @@ def _frames_for(spec: str, frames: int | None) -> int:
     """The number of frames, if the model is one of videos."""
     if frames is None:
         raise InputError(
-            f"{spec}: generates videos, and the model reads single images; evaluate it with "
-            "--frames, or train one with config.model.video"
+            f"{spec} generates videos, which a model of videos reads; evaluate with --frames, or "
+            "train one with config.model.video"
         )
     return frames
 

@@ -44,7 +44,7 @@ def frame_names(names: list[str]) -> list[str]:
 
 def _by_number(name: str) -> tuple[list[tuple[int, str]], str]:
     parts = re.split(r"([0-9]+)", name)
-    return [(int(part), "") if part.isdigit() else (0, part) for part in parts], name
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in parts], name
 
 
 class FolderVideos:
@@ -170,14 +170,12 @@ def find_videos(root: str) -> tuple[list[str], set[str]]:
     """Paths of the videos and of the .txt under a folder, the videos sorted."""
     videos, texts = [], set()
     for within, names in walk_folders(root):
-        if within != "." and frame_names(names):
+        files = [n for n in names if n.lower().endswith(FILES) and not n.startswith(".")]
+        if files:  # pictures among them are previews
+            videos += [(Path(within) / name).as_posix() for name in files]
+        elif within != "." and frame_names(names):
             videos.append(within)
-        for name in names:
-            path = (Path(within) / name).as_posix()
-            if name.lower().endswith(FILES) and not name.startswith("."):
-                videos.append(path)
-            elif name.endswith(".txt"):
-                texts.add(path)
+        texts |= {(Path(within) / name).as_posix() for name in names if name.endswith(".txt")}
     if any(path.lower().endswith(FILES) for path in videos):
         import_av()
     return sorted(videos), texts & {_text_of(path) for path in videos}

@@ -24,6 +24,8 @@ from clip_jax.data.video.frames import Frames
 
 FRAME = np.dtype([("offset", "<i8"), ("size", "<i8"), ("file", "?")])
 """Where a frame lies in its shard, or a whole video file."""
+MAX_DIGITS = 9
+"""Of a frame's number."""
 
 
 class TarClips:
@@ -137,7 +139,7 @@ def index_clips(path: str, name: str, extensions: Sequence[str]) -> ShardClips:
             rank, slot = VIDEO_EXTENSIONS.index(extension), "files"
         elif extension in IMAGE_EXTENSIONS:
             rank, slot = IMAGE_EXTENSIONS.index(extension), "stills"
-        elif kind in IMAGE_EXTENSIONS and number.isdecimal():
+        elif kind in IMAGE_EXTENSIONS and number.isdecimal() and len(number) <= MAX_DIGITS:
             rank, slot = int(number), "frames"
         else:
             continue

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import PIL.Image
 
 from clip_jax.data.samples import Image, Video
 from clip_jax.errors import InputError
@@ -17,6 +16,9 @@ VIDEO_EXTENSIONS = ("mp4", "webm", "avi", "mov", "mkv", "m4v", "mpg", "mpeg", "o
 
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,ogg,asf,flv"
 """Formats that are read, FFmpeg's names: playlists, which name other files, are not among them."""
+
+MAX_PIXELS = 8192 * 4320
+"""Of the largest frames that are read, cinema's 8K: several at once are held in RGB."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,12 @@ def _count(av: Any, content: bytes) -> int:
 def _decode(container: Any, numbers: Sequence[int]) -> list[Image]:
     """Frames by ascending numbers, the last one for those past it: a packet may hold no frame."""
     stream = container.streams.video[0]
-    if stream.width * stream.height > 2 * (PIL.Image.MAX_IMAGE_PIXELS or 0):
-        raise PIL.Image.DecompressionBombError(f"frames of {stream.width} x {stream.height} pixels")
+    _check_size(stream.width, stream.height)
     stream.codec_context.thread_count = 1  # all cores are busy with other videos
     found: list[np.ndarray] = []
     last = None
     for number, last in enumerate(container.decode(stream)):
+        _check_size(last.width, last.height)  # which may be another than the file says
         while len(found) < len(numbers) and numbers[len(found)] == number:
             found.append(last.to_ndarray(format="rgb24"))
         if len(found) == len(numbers):
@@ -75,3 +77,9 @@ def _decode(container: Any, numbers: Sequence[int]) -> list[Image]:
         raise ValueError("a video without frames")
     missing = len(numbers) - len(found)
     return [*found, *[last.to_ndarray(format="rgb24")] * missing]
+
+
+def _check_size(width: int, height: int) -> None:
+    """Refuse frames that take too much memory."""
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"frames of {width} x {height} pixels")

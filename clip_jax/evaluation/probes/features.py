@@ -27,7 +27,8 @@ from clip_jax.models.config import ViTConfig
 from clip_jax.parallel.processes import gather
 
 Space = Literal["features", "embeddings"]
-"""What a classifier sees: a ViT's features before its projection, or what comes after it."""
+"""What a classifier sees: a ViT's features before its projection, or what comes after it. Of a
+ResNet and of videos there is the latter alone."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Features:
     """The images of a set that could be read, as vectors."""
 
     rows: np.ndarray
-    """float32 [images, width]: neither normalised nor, for a ViT, projected."""
+    """float32 [images, width]: neither normalised nor, for a ViT of images, projected."""
     labels: np.ndarray
     """[images] int."""
 
@@ -54,6 +55,8 @@ def extract(
 ) -> Features:
     """A ViT's features before the projection (paper, A.3), a ResNet's after attention pooling.
 
+    Of videos their embeddings: the mean is taken of what is projected.
+
     cache: keep them on disk, and take them from there if the same image tower has seen the same
     files; what is damaged there is computed again.
     """
@@ -65,26 +68,33 @@ def extract(
 
 def project(model: Model, features: Features) -> Features:
     """The same images in the space that they share with texts; still not of unit length."""
-    if not isinstance(model.config.image, ViTConfig):
+    if not _is_projected_last(model):
         return features
     projection = np.asarray(model.params["image"]["projection"], np.float32)
     return Features(features.rows @ projection, features.labels)
+
+
+def _is_projected_last(model: Model) -> bool:
+    """Whether embeddings are a product of features with the projection, and nothing else."""
+    return isinstance(model.config.image, ViTConfig) and model.config.video is None
 
 
 def _rows(
     model: Model, images: ImageSource, on_batch: Callable[[int], None], cache: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """The vectors of the readable images, and which these are."""
-    compute = partial(model.encode_image, project=False)
+    before = _is_projected_last(model)
+    compute = partial(model.encode_image, project=not before)
     identity = getattr(images, "identity", None)
     if not cache or identity is None:
         return embed_readable(model, images, on_batch=on_batch, encode=compute)
-    tower = {name: part["image"] for name, part in model.variables.items() if "image" in part}
+    tower = {
+        kind: {name: part[name] for name in ("image", "video") if name in part}
+        for kind, part in model.variables.items()
+    }
     digest = hashlib.sha256(fingerprint(model, tower) + identity.encode())
     path = cache_folder() / "features" / f"{digest.hexdigest()}.npz"
-    width = model.config.embed_dim
-    if isinstance(model.config.image, ViTConfig):
-        width = model.config.image.width
+    width = model.params["image"]["projection"].shape[0] if before else model.config.embed_dim
     whole = (len(images), width)
     found = read_arrays(path, {"rows": whole, "readable": whole[:1]})
     # Computing takes all processes, so that one without the file makes all of them compute.

@@ -11,7 +11,7 @@ from shards import encode, number_of, refusal, solid, write_tar
 from clip_jax.data.images import load_image
 from clip_jax.data.sources.fields import FieldNames
 from clip_jax.data.sources.spec import open_captioned, open_labelled, open_pairs
-from clip_jax.data.sources.videos import FolderVideos, frame_names, open_class_videos
+from clip_jax.data.sources.videos import FolderVideos, find_videos, frame_names, open_class_videos
 
 CLIPS = {"run/a": [1, 2, 3], "run/b": [4, 5], "high_jump/x/c": [6, 7, 8, 9]}
 
@@ -40,6 +40,7 @@ def pairs_of(source):
 def test_frames_are_in_the_order_of_their_numbers():
     names = ["f10.jpg", "f2.jpg", "f2.txt", "f1.png", ".f0.jpg", "b.webp", "3.jpg"]
     assert frame_names(names) == ["3.jpg", "b.webp", "f1.png", "f2.jpg", "f10.jpg"]
+    assert frame_names(["1²2.jpg", "1²1.jpg", "².jpg"]) == ["1²1.jpg", "1²2.jpg", "².jpg"]
 
 
 def test_folders_of_frames_by_class(root):
@@ -124,6 +125,15 @@ def test_sets_in_the_field_s_layout(tmp_path):
     data = open_captioned(f"wds:{tmp_path}", 16, frames=4)
     assert data.captions == [["a", "1"], ["b", "0"]]
     assert numbers_of(data.images[0]) == [1, 2]
+
+
+def test_pictures_beside_video_files_are_no_frames(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", object())
+    write_frames(tmp_path / "run" / "anna", [1, 2])
+    (tmp_path / "run" / "anna" / "b.mp4").write_bytes(b"film")
+    write_frames(tmp_path / "run" / "anna" / "c", [3])
+    videos, _ = find_videos(str(tmp_path))
+    assert videos == ["run/anna/b.mp4", "run/anna/c"]
 
 
 def test_what_has_no_videos_or_no_captions(tmp_path, root):

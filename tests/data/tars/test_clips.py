@@ -68,6 +68,11 @@ def test_what_is_not_complete_is_left_out(tmp_path):
     assert clips.problems == {"no caption": 1, "no video": 1, "duplicate key": 1}
 
 
+def test_numbers_too_long_are_none(tmp_path):
+    clips = open_clips(tmp_path, clip("a", [1, 2], ["0.png", f"{'9' * 5000}.png"], txt=b"x"))
+    assert numbers_of(clips, 0) == [1]
+
+
 def test_a_video_file_comes_before_pictures(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", object())
     clips = open_clips(

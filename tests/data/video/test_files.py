@@ -8,6 +8,7 @@ import pytest
 from shards import number_of, refusal, solid
 
 from clip_jax.data.bad import BadSample, decoding
+from clip_jax.data.video import files
 from clip_jax.data.video.files import VideoFile, import_av
 from clip_jax.data.video.frames import middle_frames
 
@@ -56,6 +57,35 @@ def test_damaged_files_are_bad_samples(damage):
     with pytest.raises(BadSample) as caught, decoding("clip"):
         VideoFile(content).frames(lambda total: middle_frames(total, 4))
     assert caught.value.reason == "broken_image"
+
+
+def grown(sizes):
+    """A file that says it has frames of the first size, and has one of each."""
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    file = io.BytesIO()
+    with av.open(file, "w", format="webm") as container:
+        stream = None
+        for number, size in enumerate(sizes):
+            try:
+                with av.open(io.BytesIO(make_video([number], "webm", "libvpx", size))) as one:
+                    stream = stream or container.add_stream_from_template(one.streams.video[0])
+                    packet = next(one.demux(video=0))
+                    packet.stream, packet.pts, packet.dts = stream, 100 * number, 100 * number
+                    container.mux(packet)
+            except av.FFmpegError:
+                pytest.skip("this PyAV has no libvpx")
+    return file.getvalue()
+
+
+def test_frames_too_large_for_memory_are_refused(monkeypatch):
+    monkeypatch.setattr(files, "MAX_PIXELS", 64 * 48)
+    assert len(VideoFile(make_video(range(3))).frames(range)) == 3
+    with pytest.raises(ValueError, match="frames of 80 x 48 pixels"):
+        VideoFile(make_video(range(3), size=(80, 48))).frames(range)
+    content = grown([(64, 48), (80, 64)])
+    assert len(VideoFile(content).frames(lambda total: [0])) == 1
+    with pytest.raises(ValueError, match="frames of 80 x 64 pixels"):
+        VideoFile(content).frames(lambda total: [1])
 
 
 def test_a_playlist_opens_no_other_file(tmp_path):

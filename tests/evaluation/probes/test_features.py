@@ -10,12 +10,14 @@ from shards import encode, solid, write_classification, write_tar
 
 from clip_jax.data.images import load_image
 from clip_jax.data.samples import LabelledImages
+from clip_jax.data.sources.moving_scenes import HeldOutMovingScenes, held_out_moving_scenes
 from clip_jax.data.sources.spec import open_labelled
 from clip_jax.errors import InputError
 from clip_jax.evaluation.embed import embed_images, on_all_devices
 from clip_jax.evaluation.probes import features
 from clip_jax.evaluation.probes.features import extract, project
 from clip_jax.model import create
+from clip_jax.models.config import VideoConfig
 
 
 @pytest.fixture
@@ -67,6 +69,26 @@ def test_features_of_a_resnet_are_its_embeddings():
     pixels = np.stack([model.resize(load_image(picture)) for picture in pictures])
     np.testing.assert_allclose(found.rows, model.encode_image(pixels), atol=1e-5)
     assert project(model, found) is found
+
+
+def test_features_of_videos_are_their_embeddings(model, folder, computed):
+    """With a file for each model of time: it is no part of the image tower."""
+    data = held_out_moving_scenes(16, 2)
+    data = dataclasses.replace(data, images=HeldOutMovingScenes(16, 2, 6), labels=data.labels[:6])
+    video = VideoConfig(2, "after", layers=1, heads=2)
+    model = create(dataclasses.replace(model.config, video=video))
+    found = extract(model, data)
+    np.testing.assert_allclose(
+        found.rows / np.linalg.norm(found.rows, axis=1, keepdims=True),
+        embed_images(model, data.images),
+        atol=1e-5,
+    )
+    assert project(model, found) is found
+    params = {**model.params, "video": jax.tree.map(lambda x: x + 0.5, model.params["video"])}
+    other = extract(dataclasses.replace(model, params=params), data)
+    assert np.abs(other.rows - found.rows).max() > 1e-3
+    np.testing.assert_array_equal(extract(model, data).rows, found.rows)
+    assert len(computed) == len(list(folder.iterdir())) == 2
 
 
 def test_the_same_images_and_tower_are_computed_once(model, tmp_path, folder, computed):
