@@ -14,7 +14,7 @@ from clip_jax.data.text.tokenizers import Tokenizer
 from clip_jax.data.text.vocabulary import has_vocabulary, open_tokenizer
 from clip_jax.errors import InputError
 from clip_jax.model import Model
-from clip_jax.models.config import CLIPConfig, Compute, VideoConfig, resolve_compute
+from clip_jax.models.config import MOST_FRAMES, CLIPConfig, Compute, VideoConfig, resolve_compute
 from clip_jax.models.presets import OPENAI
 from clip_jax.weights import export, hub, workdir
 from clip_jax.weights.pretrained import Activation, at_image_size, open_pretrained
@@ -136,8 +136,8 @@ def _check_choice(name: str, value: Any, choices: Any) -> None:
 
 def _of_videos(config: CLIPConfig, frames: int) -> CLIPConfig:
     """The model as one of videos with so many frames."""
-    if frames < 1:
-        raise InputError(f"frames must be at least 1, got {frames}")
+    if not 1 <= frames <= MOST_FRAMES:
+        raise InputError(f"frames must be from 1 to {MOST_FRAMES}, got {frames}")
     if config.video is None:
         return dataclasses.replace(config, video=VideoConfig(frames))
     if config.video.time != "none" and config.video.frames != frames:

@@ -158,6 +158,8 @@ def resolve_compute(compute: Compute, platform: str) -> Compute:
 
 
 NOT_SIZES = ("image.patch_dropout", "image.frozen_statistics")
+MOST_FRAMES = 1024
+"""Of a video, which all are in memory at once."""
 VIDEO_SIZES = ("frames", "layers", "heads")
 
 
@@ -188,6 +190,10 @@ def check_config(config: CLIPConfig) -> None:
         )
     if text.context_length < 3:
         raise ValueError("model.text.context_length must hold start, end and at least one token")
+    if config.video is not None and config.video.frames > MOST_FRAMES:
+        raise ValueError(
+            f"model.video.frames must be at most {MOST_FRAMES}, got {config.video.frames}"
+        )
     if config.video is not None and config.video.time != "none":
         _check_time(config, config.video)
 

@@ -262,6 +262,7 @@ def test_after_a_resnet():
     ("video", "message"),
     [
         (VideoConfig(0), "model.video.frames must be at least 1"),
+        (VideoConfig(10**6), "model.video.frames must be at most 1024"),
         (VideoConfig(3, "after", heads=3), "model.video.heads 3 does not divide model.embed_dim 8"),
         (VideoConfig(3, "inside", layers=2, heads=3), "does not divide model.image.width 16"),
         (VideoConfig(3, "beside", layers=4, heads=4), "model.video.layers 4 is more than"),

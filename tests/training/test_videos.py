@@ -99,7 +99,7 @@ def test_a_workdir_is_loaded_as_it_was_trained(runs, time):
     assert f"time '{time}' is kept in its workdir" in message
     assert not (workdir / "out").exists()
     assert "4 frames cannot read 8" in refusal(lambda: clip_jax.load(workdir, frames=8))
-    assert "at least 1" in refusal(lambda: clip_jax.load(workdir, frames=0))
+    assert "from 1 to 1024" in refusal(lambda: clip_jax.load(workdir, frames=0))
     assert "before the projection" in refusal(lambda: loaded.encode_image(pixels, project=False))
     with pytest.raises(ValueError, match=r"must be \[n, 4, 16, 16, 3\]"):
         loaded.encode_image(pixels[0])
