@@ -137,5 +137,5 @@ def test_by_name_for_models_of_videos_only():
     assert open_labelled("moving_scenes:", 16, frames=4).name == "moving_scenes"
     assert open_captioned("moving_scenes:", 16, frames=4).name == "moving_scenes"
     for opened in (open_pairs, open_labelled, open_captioned):
-        assert "reads single images" in refusal(opened, "moving_scenes:", 16)
+        assert "which a model of videos reads" in refusal(opened, "moving_scenes:", 16)
     assert "nothing after the colon" in refusal(open_pairs, "moving_scenes:x", 16)
