@@ -15,7 +15,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,23 @@ ON_CPU = {"JAX_PLATFORMS": "cpu"}
 SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 """Both sides hold a GPU's memory at the same time."""
 COLUMNS = ("clip_jax", "peer", "ratio", "mfu", "peer mfu", "memory", "peer memory")
+
+
+def main(
+    doc: str,
+    run_model: Callable[[str, argparse.Namespace], None],
+    take_turns: Callable[[Path, str | None], None],
+) -> None:
+    """The program of either: rows of each model; or, as a process of these, inputs or a side."""
+    arguments = parser(doc).parse_args()
+    if arguments.prepare is not None:
+        model, folder, library = arguments.prepare
+        prepare(model, Path(folder), library, arguments.batch_size)
+    elif arguments.turn is not None:
+        take_turns(arguments.turn, arguments.dtype)
+    else:
+        for model in arguments.models:
+            run_model(model, arguments)
 
 
 def parser(doc: str) -> argparse.ArgumentParser:

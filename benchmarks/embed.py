@@ -17,10 +17,9 @@ import numpy as np
 from beside import (
     compare,
     load_prepared,
+    main,
     matrix_rate,
-    parser,
     peak_bytes,
-    prepare,
     print_head,
     two_sides,
     write,
@@ -32,18 +31,6 @@ TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}
 TASKS = {"images": "image", "texts": "text", "captions": "text"}
 LENGTH_STEP = 4
 """Lengths are rounded up to multiples of it, as in clip_jax/evaluation/embed.py."""
-
-
-def main() -> None:
-    arguments = parser(__doc__).parse_args()
-    if arguments.prepare is not None:
-        model, folder, library = arguments.prepare
-        prepare(model, Path(folder), library, arguments.batch_size)
-    elif arguments.turn is not None:
-        take_turns(arguments.turn, arguments.dtype)
-    else:
-        for model in arguments.models:
-            run_model(model, arguments)
 
 
 def run_model(model: str, arguments: argparse.Namespace) -> None:
@@ -138,4 +125,4 @@ def sorted_by_length(tokens: np.ndarray) -> list[np.ndarray]:
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, run_model, take_turns)

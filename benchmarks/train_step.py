@@ -21,10 +21,9 @@ from typing import Any
 from beside import (
     compare,
     load_prepared,
+    main,
     matrix_rate,
-    parser,
     peak_bytes,
-    prepare,
     print_head,
     two_sides,
     write,
@@ -34,18 +33,6 @@ from turns import Side, machine, measure, serve
 TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-2}
 """Of the losses, relative."""
 GROUPS = {"full length": 1, "by length": 3}
-
-
-def main() -> None:
-    arguments = parser(__doc__).parse_args()
-    if arguments.prepare is not None:
-        model, folder, library = arguments.prepare
-        prepare(model, Path(folder), library, arguments.batch_size)
-    elif arguments.turn is not None:
-        take_turns(arguments.turn, arguments.dtype)
-    else:
-        for model in arguments.models:
-            run_model(model, arguments)
 
 
 def run_model(model: str, arguments: argparse.Namespace) -> None:
@@ -126,4 +113,4 @@ def take_turns(folder: Path, dtype: str | None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, run_model, take_turns)

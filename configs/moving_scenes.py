@@ -3,7 +3,7 @@
 Three small models of time, by --model.video.time after, inside or beside; with none, frames are
 averaged. Costs about 5 minutes of one CPU core (of `after`; inside and beside need half the steps).
 Reaches 0.99 to 1.00 between left and right, of objects that were never seen to move so, and 0.88 to
-0.97 among all 96 scenes; averaged, 0.50 and 0.48.
+0.98 among all 96 scenes; averaged, 0.50 and 0.48.
 """
 
 from clip_jax import CLIPConfig, Compute, TextConfig, VideoConfig, ViTConfig

@@ -5,7 +5,7 @@ Roboflow's export for CLIP is one folder a class, and in _tokenization.txt a cap
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,16 +61,12 @@ class FolderPairs:
     def __init__(self, root: str, fields: FieldNames):
         pictures, texts = _find(root)
         self._fields, self._written = fields, bool(texts)
-        captioned = [
-            path for path in pictures if _text_of(path) in texts or (not texts and "/" in path)
-        ]
+        captioned, self.problems = with_captions(pictures, texts, _text_of)
         if not captioned:
             raise InputError(
                 f"{root}: none of its {len(pictures)} pictures ({', '.join(IMAGE_EXTENSIONS)}) has "
                 "a .txt beside it or lies in a folder named after its class"
             )
-        without = len(pictures) - len(captioned)
-        self.problems = {"no caption": without} if without else {}
         self._paths = Strings.of(captioned)
         self._images = FolderImages(root, self._paths)
 
@@ -98,17 +94,14 @@ def open_class_folders(root: str, fields: FieldNames) -> LabelledImages:
     Prompts are the captions of _tokenization.txt if there is one, else the templates.
     """
     pictures, _ = _find(root)
-    paths = [path for path in pictures if "/" in path]
+    paths, labels, classnames = by_class(pictures)
     if not paths:
         raise InputError(f"{root}: no folders of pictures in it, one a class")
-    folders = sorted({path.partition("/")[0] for path in paths})
-    numbers = {folder: number for number, folder in enumerate(folders)}
-    classnames = [class_name(folder) for folder in folders]
     captions = Path(root, TOKENIZATION)
     return LabelledImages(
         name=Path(os.path.abspath(root)).name,
         images=FolderImages(root, Strings.of(paths)),
-        labels=np.array([numbers[path.partition("/")[0]] for path in paths]),
+        labels=labels,
         classnames=classnames,
         templates=_read_captions(captions, classnames)
         if captions.is_file()
@@ -184,6 +177,26 @@ def walk_folders(root: str) -> Iterator[tuple[str, list[str]]]:
 def _text_of(picture: str) -> str:
     """The path of the .txt beside a picture."""
     return f"{os.path.splitext(picture)[0]}.txt"
+
+
+def with_captions(
+    paths: list[str], texts: set[str], text_of: Callable[[str], str]
+) -> tuple[list[str], dict[str, int]]:
+    """Of some files those with a caption, and how many have none, by reason.
+
+    texts: the .txt that there are; without any, a file has the name of its folder.
+    """
+    kept = [path for path in paths if text_of(path) in texts or (not texts and "/" in path)]
+    without = len(paths) - len(kept)
+    return kept, {"no caption": without} if without else {}
+
+
+def by_class(paths: list[str]) -> tuple[list[str], np.ndarray, list[str]]:
+    """The paths that lie in folders, their labels [n] int, and the classes: one a folder."""
+    inside = [path for path in paths if "/" in path]
+    folders = [path.partition("/")[0] for path in inside]
+    classes, labels = np.unique(np.array(folders, object), return_inverse=True)
+    return inside, labels, [class_name(folder) for folder in classes]
 
 
 def class_name(path: str) -> str:

@@ -8,13 +8,11 @@ import os
 import re
 from pathlib import Path
 
-import numpy as np
-
 from clip_jax.data.files import read_file
 from clip_jax.data.samples import IMAGE_EXTENSIONS, Image, LabelledImages, Pair, Video, to_captions
 from clip_jax.data.sources.csv_pairs import DIVIDER, CsvPairs
 from clip_jax.data.sources.fields import FieldNames
-from clip_jax.data.sources.folder import class_name, walk_folders
+from clip_jax.data.sources.folder import by_class, class_name, walk_folders, with_captions
 from clip_jax.data.sources.webdataset import find_shards, parse_captions
 from clip_jax.data.strings import Strings
 from clip_jax.data.tars.clips import TarClips
@@ -57,16 +55,12 @@ class FolderVideos:
     def __init__(self, root: str, fields: FieldNames):
         videos, texts = find_videos(root)
         self._root, self._fields, self._written = root, fields, bool(texts)
-        captioned = [
-            path for path in videos if _text_of(path) in texts or (not texts and "/" in path)
-        ]
+        captioned, self.problems = with_captions(videos, texts, _text_of)
         if not captioned:
             raise InputError(
                 f"{root}: none of its {len(videos)} videos (files such as .mp4, folders of frames) "
                 "has a .txt beside it or lies in a folder named after its class"
             )
-        without = len(videos) - len(captioned)
-        self.problems = {"no caption": without} if without else {}
         self._paths = Strings.of(captioned)
 
     def __len__(self) -> int:
@@ -152,16 +146,14 @@ class VideoFolders:
 def open_class_videos(root: str, fields: FieldNames) -> LabelledImages:
     """A classification set: one folder a class, in the order of their names."""
     videos, _ = find_videos(root)
-    paths = [path for path in videos if "/" in path]
+    paths, labels, classnames = by_class(videos)
     if not paths:
         raise InputError(f"{root}: no folders of videos in it, one a class")
-    folders = sorted({path.partition("/")[0] for path in paths})
-    numbers = {folder: number for number, folder in enumerate(folders)}
     return LabelledImages(
         name=Path(os.path.abspath(root)).name,
         images=VideoFolders(root, Strings.of(paths)),
-        labels=np.array([numbers[path.partition("/")[0]] for path in paths]),
-        classnames=[class_name(folder) for folder in folders],
+        labels=labels,
+        classnames=classnames,
         templates=list(fields.templates),
     )
 
