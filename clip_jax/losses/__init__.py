@@ -1,4 +1,4 @@
-"""Contrastive objectives: plain references and the forms that scale over devices."""
+"""Objectives: plain references, the forms that scale over devices, and what they are made of."""
 
 from clip_jax.losses.contrastive import contrastive_loss
 from clip_jax.losses.reference import contrastive_loss_reference, sigmoid_loss_reference

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from clip_jax.losses.outputs import Outputs, Terms
 from clip_jax.losses.tiles import (
     SPLIT,
     WHOLE,
@@ -35,6 +36,12 @@ Columns = tuple[Array, Array]
 
 LOWEST = -1e30
 """Stands for the maximum of nothing: finite, so that differences from it are not NaN."""
+
+
+def contrastive(outputs: Outputs, params: Any, mesh: Mesh | None) -> Terms:
+    """Which of the batch's texts belongs to each image, and the reverse (CLIP)."""
+    scale = jnp.exp(params["logit_scale"])
+    return contrastive_loss(outputs.image, outputs.text, scale, mesh=mesh), {}
 
 
 def contrastive_loss(

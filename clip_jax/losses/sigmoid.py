@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from clip_jax.losses.outputs import Outputs, Terms
 from clip_jax.losses.tiles import (
     SPLIT,
     WHOLE,
@@ -29,6 +30,12 @@ from clip_jax.losses.tiles import (
 Array = jax.Array
 Saved = tuple[Array, Array, Array, Array]
 Carried = tuple[Array, Array, Array]
+
+
+def sigmoid(outputs: Outputs, params: Any, mesh: Mesh | None) -> Terms:
+    """Whether an image and a text belong together, for all pairs of the batch (SigLIP)."""
+    scale, bias = jnp.exp(params["logit_scale"]), params["logit_bias"]
+    return sigmoid_loss(outputs.image, outputs.text, scale, bias, mesh=mesh), {}
 
 
 def sigmoid_loss(

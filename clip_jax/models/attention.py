@@ -17,13 +17,14 @@ def attention(
     *,
     is_causal: bool = False,
     key_lengths: Array | None = None,
+    keys: Array | None = None,
     implementation: str = "xla",
 ) -> Array:
     """Scaled dot-product attention with a float32 softmax.
 
     q [B, T, H, K]; k and v [B, S, H, K] -> [B, T, H, K]. With key_lengths [B], a sequence's keys
-    from that position on are ignored. implementation: "xla" (or "auto") anywhere, "cudnn" on
-    NVIDIA GPUs in bfloat16.
+    from that position on are ignored; with keys [B, S] bool, those that are False.
+    implementation: "xla" (or "auto") anywhere, "cudnn" on NVIDIA GPUs in bfloat16.
     """
     if implementation == "auto":
         implementation = "xla"
@@ -34,5 +35,6 @@ def attention(
             v,
             is_causal=is_causal,
             key_value_seq_lengths=key_lengths,
+            mask=None if keys is None else keys[:, None, None, :],
             implementation=cast(None, implementation),
         )

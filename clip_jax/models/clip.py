@@ -1,7 +1,6 @@
 """CLIP: two towers, one embedding space and a temperature (paper, figure 3)."""
 
 import math
-from functools import partial
 from typing import Any
 
 import jax
@@ -10,14 +9,17 @@ from flax import linen as nn
 from jax.nn import initializers as init
 
 from clip_jax.models.config import (
+    BagOfWordsConfig,
+    CBOWConfig,
     CLIPConfig,
     Compute,
     PreprocessConfig,
     ResNetConfig,
     check_config,
 )
+from clip_jax.models.decoder import Decoder
 from clip_jax.models.resnet import ResNet
-from clip_jax.models.text import TextTransformer
+from clip_jax.models.text import CBOW, BagOfWords, TextTransformer
 from clip_jax.models.video import embed_video, make_time
 from clip_jax.models.vit import ViT
 
@@ -43,13 +45,22 @@ class CLIP(nn.Module):
     def setup(self) -> None:
         c = self.config
         check_config(c)
+        hidden = c.projection == "mlp"
         self.image: nn.Module
         if isinstance(c.image, ResNetConfig):
             self.image = ResNet(c.image, c.embed_dim, self.compute)
         else:
-            self.image = ViT(c.image, c.embed_dim, c.activation, self.compute)
+            self.image = ViT(c.image, c.embed_dim, c.activation, hidden, self.compute)
         self.video = make_time(c, self.compute)
-        self.text = TextTransformer(c.text, c.embed_dim, c.activation, self.compute)
+        self.text: nn.Module
+        if isinstance(c.text, BagOfWordsConfig):
+            self.text = BagOfWords(c.text, c.embed_dim)
+        elif isinstance(c.text, CBOWConfig):
+            self.text = CBOW(c.text, c.embed_dim, c.activation, hidden, self.compute)
+        else:
+            self.text = TextTransformer(c.text, c.embed_dim, c.activation, hidden, self.compute)
+            if c.decoder is not None:
+                self.decoder = Decoder(c.decoder, c.text, c.activation, self.compute)
         log_scale = math.log(c.initial_logit_scale)
         self.logit_scale = self.param("logit_scale", init.constant(log_scale), ())
         if c.initial_logit_bias is not None:
@@ -58,7 +69,10 @@ class CLIP(nn.Module):
     def __call__(
         self, images: Array, tokens: Array, train: bool = False, kept: Array | None = None
     ) -> tuple[Array, Array, Array]:
-        """Unit embeddings [B, embed_dim] float32 of images and of texts, and exp(t), a scalar."""
+        """Unit embeddings [B, embed_dim] float32 of images and of texts, and exp(t), a scalar.
+
+        Raises ValueError for a model whose texts have no embeddings.
+        """
         image = self.encode_image(images, normalize=True, train=train, kept=kept)
         text = self.encode_text(tokens, normalize=True)
         return image, text, jnp.exp(self.logit_scale)
@@ -83,21 +97,77 @@ class CLIP(nn.Module):
             images = standardize(images, self.config.preprocess)
         resnet = isinstance(self.config.image, ResNetConfig)
         own = {"train": train} if resnet else {"kept": kept, "project": project}
-        encode = partial(self.image, **own)
+
+        def encode(*given: Any, **more: Any) -> Array:
+            return self.image(*given, **own, **more)[0]
+
         if self.config.video is None:
             return finish(encode(images), normalize)
         return finish(embed_video(images, encode, self.video), normalize)
 
     def encode_text(self, tokens: Array, normalize: bool = False) -> Array:
-        """Token ids [B, T] int, T at most the context length -> [B, embed_dim] float32."""
-        return finish(self.text(tokens), normalize)
+        """Token ids [B, T] int, T at most the context length -> [B, embed_dim] float32.
+
+        Raises ValueError for a model whose texts have no embeddings.
+        """
+        if not self.config.embeds_text:
+            raise ValueError(
+                f"this model makes {self.config.makes} of images; its texts have no embeddings"
+            )
+        if isinstance(self.config.text, CBOWConfig):
+            return finish(self.text(tokens), normalize)
+        return finish(self.text(tokens)[0], normalize)
+
+    def view(
+        self,
+        images: Array,
+        normalize: bool = False,
+        train: bool = False,
+        kept: Array | None = None,
+    ) -> tuple[Array, Array]:
+        """Images as encode_image takes them -> [B, embed_dim] float32, and what a decoder reads.
+
+        That is [B, S, C] in the compute dtype, S tokens of each image.
+        """
+        if images.dtype == jnp.uint8:
+            images = standardize(images, self.config.preprocess)
+        resnet = isinstance(self.config.image, ResNetConfig)
+        own = {"train": train} if resnet else {"kept": kept}
+        embeddings, tokens = self.image(images, tokens=True, **own)
+        return finish(embeddings, normalize), tokens
+
+    def read(self, tokens: Array, seen: Array, normalize: bool = False) -> tuple[Array, Array]:
+        """Captions [B, T] int and their images' tokens, as `view` gives them.
+
+        -> embeddings [B, embed_dim] float32, or [B, 0] of a model that has none for texts; and
+        features [B, T, width] in the compute dtype, of which decoder.next_token_logits makes the
+        logits of the token behind each.
+        """
+        embeddings, states = self.text(tokens, states=True)
+        features = self.decoder(states, seen)
+        if embeddings is None:
+            return jnp.zeros((len(tokens), 0)), features
+        return finish(embeddings, normalize), features
+
+    def word_logits(self, embeddings: Array) -> Array:
+        """Embeddings of images [B, embed_dim] -> float32 [B, vocabulary], of a bag of words."""
+        return self.text(embeddings)
+
+    def touch(self, images: Array, tokens: Array) -> None:
+        """Run every part once, so that `init` makes its parameters."""
+        if self.config.decoder is not None:
+            self.read(tokens, self.view(images)[1])
+        elif isinstance(self.config.text, BagOfWordsConfig):
+            self.word_logits(self.encode_image(images))
+        else:
+            self(images, tokens)
 
 
 def init_variables(model: CLIP, key: Array) -> dict[str, Any]:
     """Fresh {"params", "batch_stats"}. Under jax.eval_shape: their shapes, nothing computed."""
     images = jnp.zeros((1, *model.config.input_shape))
     tokens = jnp.zeros((1, model.config.text.context_length), jnp.int32)
-    return {"batch_stats": {}, **model.init(key, images, tokens)}
+    return {"batch_stats": {}, **model.init(key, images, tokens, method="touch")}
 
 
 def standardize(pixels: Array, preprocess: PreprocessConfig) -> Array:

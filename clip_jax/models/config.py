@@ -20,6 +20,12 @@ class ViTConfig:
     """Attention heads a block; divides width (OpenAI: width / 64)."""
     patch_dropout: float = 0.0
     """Share of patches left out in training, drawn anew for every image (FLIP)."""
+    pool_queries: int = 0
+    """Queries of an attention pooling over all tokens: the first one's answer is the image's
+    feature, those of the others are what a decoder reads (CoCa). 0: the class token is read, and a
+    decoder reads the patches' tokens."""
+    pool_heads: int = 8
+    """Attention heads of that pooling; divides embed_dim."""
 
     @property
     def kept_patches(self) -> int:
@@ -46,7 +52,7 @@ class ResNetConfig:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """Causal text transformer, read at the first end-of-text token."""
+    """Causal text transformer."""
 
     width: int
     """Size of a token's vector."""
@@ -58,6 +64,40 @@ class TextConfig:
     """Longest caption in tokens, start and end included."""
     vocab_size: int = 49408
     """Number of token ids; the two highest are start-of-text and end-of-text."""
+    read: Literal["end", "class", "none"] = "end"
+    """Where a caption's embedding is read: at its first end-of-text token; at a class token behind
+    the context (CoCa); or nowhere, the tower being only the lower half of a captioning model."""
+
+
+@dataclass(frozen=True)
+class CBOWConfig:
+    """Continuous bag of words: a caption's embedding is that of its tokens on average."""
+
+    width: int
+    """Size of a token's vector."""
+    context_length: int = 77
+    """As in TextConfig."""
+    vocab_size: int = 49408
+    """As in TextConfig."""
+
+
+@dataclass(frozen=True)
+class BagOfWordsConfig:
+    """In place of a text tower: the tokens of an image's captions are predicted as a set."""
+
+    context_length: int = 77
+    """As in TextConfig."""
+    vocab_size: int = 49408
+    """As in TextConfig."""
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Transformer on top of the text tower, as wide and with as many heads, that predicts a
+    caption's next token from those before and from the image's tokens."""
+
+    layers: int
+    """Number of pairs of a causal block and one that attends to the image."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +142,10 @@ class CLIPConfig:
     """Size of the shared embedding space."""
     image: ViTConfig | ResNetConfig
     """The image tower."""
-    text: TextConfig
-    """The text tower."""
+    text: TextConfig | CBOWConfig | BagOfWordsConfig
+    """The text tower, or what predicts words in its place."""
+    decoder: DecoderConfig | None = None
+    """What predicts captions, if the model does."""
     activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
     """MLP activation. OpenAI trained with QuickGELU; exact GELU on its weights costs 2.7 points."""
     preprocess: PreprocessConfig = PreprocessConfig()
@@ -112,9 +154,27 @@ class CLIPConfig:
     """exp(t), by which cosines are multiplied, before training (SigLIP: 10)."""
     initial_logit_bias: float | None = None
     """What is added to the logits, before training (SigLIP: -10); none for a contrastive model."""
-
+    projection: Literal["linear", "mlp"] = "linear"
+    """How both towers' features become embeddings: by one matrix (paper), or with a hidden layer
+    before it."""
     video: VideoConfig | None = None
     """What a model of videos adds; by default there is none, and the model reads single images."""
+
+    @property
+    def embeds_text(self) -> bool:
+        """Whether captions have embeddings, to be compared with those of images."""
+        if isinstance(self.text, TextConfig):
+            return self.text.read != "none"
+        return isinstance(self.text, CBOWConfig)
+
+    @property
+    def makes(self) -> str:
+        """What the model makes of images and captions, which says how it can be trained."""
+        if isinstance(self.text, BagOfWordsConfig):
+            return "words"
+        if self.decoder is None:
+            return "embeddings"
+        return "embeddings and captions" if self.embeds_text else "captions"
 
     @property
     def frames(self) -> int | None:
@@ -157,7 +217,12 @@ def resolve_compute(compute: Compute, platform: str) -> Compute:
     return replace(compute, attention=attention, unroll=gpu if unroll is None else unroll)
 
 
-NOT_SIZES = ("image.patch_dropout", "image.frozen_statistics")
+NOT_SIZES = (
+    "image.patch_dropout",
+    "image.frozen_statistics",
+    "image.pool_queries",
+    "text.read",
+)
 MOST_FRAMES = 1024
 """Of a video, which all are in memory at once."""
 VIDEO_SIZES = ("frames", "layers", "heads")
@@ -184,10 +249,11 @@ def check_config(config: CLIPConfig) -> None:
         _check_resnet(image)
     else:
         _check_vit(image)
-    if text.width % text.heads:
+    if isinstance(text, TextConfig) and text.width % text.heads:
         raise ValueError(
             f"model.text.heads {text.heads} does not divide model.text.width {text.width}"
         )
+    _check_captions(config)
     if text.context_length < 3:
         raise ValueError("model.text.context_length must hold start, end and at least one token")
     if config.video is not None and config.video.frames > MOST_FRAMES:
@@ -198,7 +264,35 @@ def check_config(config: CLIPConfig) -> None:
         _check_time(config, config.video)
 
 
+def _check_captions(config: CLIPConfig) -> None:
+    """Whether what reads and predicts captions goes together, and with the rest."""
+    text, image = config.text, config.image
+    if config.decoder is not None and not isinstance(text, TextConfig):
+        raise ValueError("model.decoder stands on a text transformer; leave it out")
+    if config.decoder is None and isinstance(text, TextConfig) and text.read == "none":
+        raise ValueError("model.text.read 'none' leaves a model without use; add a model.decoder")
+    if config.decoder is not None and config.decoder.layers < 1:
+        raise ValueError(f"model.decoder.layers must be at least 1, got {config.decoder.layers}")
+    if config.video is not None and config.makes != "embeddings":
+        raise ValueError(f"model.video is for models of embeddings; this one makes {config.makes}")
+    if isinstance(image, ResNetConfig):
+        if config.projection == "mlp":
+            raise ValueError(
+                "model.projection 'mlp' needs a ViT; a ResNet's projection is that of its pooling"
+            )
+    elif image.pool_queries and config.embed_dim % image.pool_heads:
+        raise ValueError(
+            f"model.image.pool_heads {image.pool_heads} does not divide "
+            f"model.embed_dim {config.embed_dim}"
+        )
+
+
 def _check_vit(image: ViTConfig) -> None:
+    if image.pool_queries < 0 or image.pool_queries == 1:
+        raise ValueError(
+            "model.image.pool_queries must be 0, or 2 and more, of which a decoder reads all but "
+            f"the first; got {image.pool_queries}"
+        )
     if not 0 <= image.patch_dropout < 1:
         raise ValueError(f"model.image.patch_dropout must be in [0, 1), got {image.patch_dropout}")
     if image.image_size % image.patch_size:

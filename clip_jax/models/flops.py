@@ -8,27 +8,33 @@ is what utilisation is measured against. The other one is of what this implement
 from collections.abc import Sequence
 from typing import cast
 
-from clip_jax.models.config import CLIPConfig, ResNetConfig, VideoConfig, ViTConfig
+from clip_jax.models.config import (
+    BagOfWordsConfig,
+    CBOWConfig,
+    CLIPConfig,
+    DecoderConfig,
+    ResNetConfig,
+    TextConfig,
+    VideoConfig,
+    ViTConfig,
+)
 
 
 def forward_flops(config: CLIPConfig) -> dict[str, int]:
     """FLOPs of one pair's forward pass: {"image": ..., "text": ...}.
 
-    With "video" for what a model of time adds to the image tower. The caption has the full context
-    length; of the patches, those that training keeps are counted.
+    With "video" for what a model of time adds to the image tower, and "decoder". The caption has
+    the full context length; of the patches, those that training keeps are counted.
     Agrees with open_clip's profile of the released models.
     """
-    image, text = config.image, config.text
-    blocks = text.layers * _block(text.context_length, text.width)
+    image = config.image
     one = (
-        _resnet(image, config.embed_dim)
-        if isinstance(image, ResNetConfig)
-        else _vit(image, config.embed_dim)
+        _resnet(image, config.embed_dim) if isinstance(image, ResNetConfig) else _vit(image, config)
     )
-    flops = {
-        "image": one * (config.frames or 1),
-        "text": blocks + 2 * text.width * config.embed_dim,
-    }
+    flops = {"image": one * (config.frames or 1), "text": _text(config)}
+    if config.decoder is not None:
+        text = cast(TextConfig, config.text)
+        flops["decoder"] = _decoder(config, config.decoder, text, text.context_length)
     if config.video is not None and config.video.time != "none":
         flops["video"] = _time(config, config.video)
     return flops
@@ -39,11 +45,32 @@ def computed_flops(config: CLIPConfig, groups: Sequence[tuple[int, int]]) -> dic
 
     groups: (captions, tokens of each) of the groups by length that the batch is cut into. Of the
     last block, and of a ResNet's pooling, only the token that is read is computed, with the keys
-    and values of all.
+    and values of all; a decoder reads all tokens.
     """
-    image, text = config.image, config.text
-    dense, captions = forward_flops(config), sum(n for n, _ in groups)
+    text, captions = config.text, sum(n for n, _ in groups)
+    dense: dict[str, float] = {**forward_flops(config)}
+    if not isinstance(text, TextConfig):
+        return dense | {"image": dense["image"] - _unread(config)}
+    if config.decoder is not None:
+        by_group = [
+            (n, _text(config, t), _decoder(config, config.decoder, text, t)) for n, t in groups
+        ]
+        return dense | {
+            "text": sum(n * flops for n, flops, _ in by_group) / captions,
+            "decoder": sum(n * flops for n, _, flops in by_group) / captions,
+        }
     of_texts = sum(n * _read_blocks(length, text.width, text.layers) for n, length in groups)
+    return dense | {
+        "image": dense["image"] - _unread(config),
+        "text": of_texts / captions + _projection(config, text.width),
+    }
+
+
+def _unread(config: CLIPConfig) -> int:
+    """What the image tower saves where only one token is read, over all frames."""
+    image = config.image
+    if not isinstance(image, ResNetConfig) and image.pool_queries:
+        return 0
     if isinstance(image, ResNetConfig):
         tokens, channels = (image.image_size // 32) ** 2 + 1, 32 * image.width
         saved = _attention_pool(tokens, channels, config.embed_dim)
@@ -52,10 +79,43 @@ def computed_flops(config: CLIPConfig, groups: Sequence[tuple[int, int]]) -> dic
         tokens = image.kept_patches + 1
         saved = image.layers * _block(tokens, image.width)
         saved -= _read_blocks(tokens, image.width, image.layers)
-    return dense | {
-        "image": dense["image"] - saved * (config.frames or 1),
-        "text": of_texts / captions + 2 * text.width * config.embed_dim,
-    }
+    return saved * (config.frames or 1)
+
+
+def _text(config: CLIPConfig, length: int | None = None) -> int:
+    """The text tower, of captions of so many tokens, by default the context's."""
+    text = config.text
+    if isinstance(text, BagOfWordsConfig):
+        return 2 * config.embed_dim * text.vocab_size
+    if isinstance(text, CBOWConfig):
+        return _projection(config, text.width)
+    tokens = (length or text.context_length) + (text.read == "class")
+    projection = 0 if text.read == "none" else _projection(config, text.width)
+    return text.layers * _block(tokens, text.width) + projection
+
+
+def _decoder(config: CLIPConfig, decoder: DecoderConfig, text: TextConfig, tokens: int) -> int:
+    """Causal blocks and blocks that attend to the image, and logits over the vocabulary."""
+    image, width = config.image, text.width
+    if isinstance(image, ResNetConfig):
+        seen, channels = (image.image_size // 32) ** 2, 32 * image.width
+    elif image.pool_queries:
+        seen, channels = image.pool_queries - 1, config.embed_dim
+    else:
+        seen, channels = image.kept_patches, image.width
+    cross = _cross(tokens, width, seen, channels) + 16 * tokens * width**2
+    return decoder.layers * (_block(tokens, width) + cross) + 2 * tokens * width * text.vocab_size
+
+
+def _cross(tokens: int, width: int, seen: int, channels: int) -> int:
+    """Attention of tokens to others: queries and outputs, keys and values, two products."""
+    return 4 * tokens * width**2 + 4 * seen * channels * width + 4 * tokens * seen * width
+
+
+def _projection(config: CLIPConfig, width: int) -> int:
+    """From a feature to an embedding."""
+    hidden = 2 * width**2 if config.projection == "mlp" else 0
+    return hidden + 2 * width * config.embed_dim
 
 
 def _read_blocks(tokens: int, width: int, layers: int) -> int:
@@ -70,11 +130,14 @@ def _block(tokens: int, width: int) -> int:
     return 24 * tokens * width**2 + 4 * tokens**2 * width
 
 
-def _vit(image: ViTConfig, embed_dim: int) -> int:
-    patches = image.kept_patches
+def _vit(image: ViTConfig, config: CLIPConfig) -> int:
+    patches, queries, embed_dim = image.kept_patches, image.pool_queries, config.embed_dim
     embedding = 2 * patches * image.patch_size**2 * 3 * image.width
-    projection = 2 * image.width * embed_dim
-    return embedding + image.layers * _block(patches + 1, image.width) + projection
+    blocks = image.layers * _block(patches + 1, image.width)
+    if queries == 0:
+        return embedding + blocks + _projection(config, image.width)
+    pooling = _cross(queries, embed_dim, patches + 1, image.width)
+    return embedding + blocks + pooling + _projection(config, embed_dim)
 
 
 def _time(config: CLIPConfig, video: VideoConfig) -> int:

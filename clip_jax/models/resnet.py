@@ -28,9 +28,13 @@ class ResNet(nn.Module):
     compute: Compute
 
     @nn.compact
-    def __call__(self, images: Array, train: bool = False) -> Array:
-        """Standardised images [B, size, size, 3] float -> [B, embed_dim] in the compute dtype.
+    def __call__(
+        self, images: Array, train: bool = False, tokens: bool = False
+    ) -> tuple[Array, Array | None]:
+        """Standardised images [B, size, size, 3] float -> embeddings, and tokens on request.
 
+        Both are in the compute dtype: [B, embed_dim], and what a decoder reads, the places of the
+        last stage, [B, (size / 32)^2, 32 * width].
         train: normalise by the statistics of the whole batch, over all devices, and update the
         running ones in the collection "batch_stats"; otherwise the running ones are used.
         """
@@ -44,7 +48,8 @@ class ResNet(nn.Module):
         x = average_pool(x, 2)
         for stage, blocks in enumerate(c.layers):
             x = self.stage(x, c.width * 2**stage, 1 if stage == 0 else 2, blocks, train, stage + 1)
-        return AttentionPool(c.heads, self.embed_dim, self.compute, name="attention_pool")(x)
+        pool = AttentionPool(c.heads, self.embed_dim, self.compute, name="attention_pool")
+        return pool(x), x.reshape(len(x), -1, x.shape[-1]) if tokens else None
 
     def stage(
         self, x: Array, features: int, stride: int, blocks: int, train: bool, number: int

@@ -1,4 +1,4 @@
-"""The pre-norm transformer that both towers share, read at one token a sequence.
+"""The pre-norm transformer that both towers share, read at one token a sequence or at all.
 
 Parameters of all layers are stacked on a leading axis, so that the tree is the same whether the
 layers are scanned or unrolled. Shapes: B batch, T tokens, D width, H heads, K head size, L layers.
@@ -95,8 +95,11 @@ class SelfAttention(nn.Module):
     implementation: str
 
     @nn.compact
-    def __call__(self, x: Array, read: Array | None = None) -> Array:
-        """[B, T, D] -> [B, T, D]; with read [B], only the output at that token: [B, 1, D]."""
+    def __call__(self, x: Array, read: Array | None = None, keys: Array | None = None) -> Array:
+        """[B, T, D] -> [B, T, D]; with read [B], only the output at that token: [B, 1, D].
+
+        keys: bool [B, T], which tokens may be attended to; by default all.
+        """
         width = x.shape[-1]
         qkv_shape = (3, self.heads, width // self.heads)
         kernel = self.param("qkv_kernel", self.initial.qkv, (width, *qkv_shape))
@@ -106,7 +109,9 @@ class SelfAttention(nn.Module):
 
         if read is None:
             q, k, v = by_heads(x, kernel, bias)
-            y = attention(q, k, v, is_causal=self.causal, implementation=self.implementation)
+            y = attention(
+                q, k, v, is_causal=self.causal, keys=keys, implementation=self.implementation
+            )
         else:
             q = dense(take_token(x, read), kernel[:, 0], bias[0])
             k, v = by_heads(x, kernel[:, 1:], bias[1:])
@@ -162,20 +167,23 @@ class Block(nn.Module):
     implementation: str
 
     @nn.compact
-    def __call__(self, x: Array, read: Array | None = None) -> Array:
-        """[B, T, D] -> [B, T, D]; with read [B], only the token at that position: [B, 1, D]."""
+    def __call__(self, x: Array, read: Array | None = None, keys: Array | None = None) -> Array:
+        """[B, T, D] -> [B, T, D]; with read [B], only the token at that position: [B, 1, D].
+
+        keys: as SelfAttention takes them.
+        """
         attend = SelfAttention(
             self.heads, self.causal, self.initial, self.implementation, name="attention"
         )
-        attended = attend(LayerNorm(name="attention_norm")(x), read)
+        attended = attend(LayerNorm(name="attention_norm")(x), read, keys)
         x = attended + (x if read is None else take_token(x, read))
         return x + MLP(self.activation, self.initial, name="mlp")(LayerNorm(name="mlp_norm")(x))
 
 
 class Transformer(nn.Module):
-    """A stack of blocks, of whose output one token a sequence is read.
+    """A stack of blocks, of whose output one token a sequence is read, or all.
 
-    Nothing but that token of the last block's output is used, so the last block computes keys and
+    Where nothing but one token of the last block's output is used, the last block computes keys and
     values for all tokens and the rest for that one: the same function at less work.
     """
 
@@ -187,11 +195,17 @@ class Transformer(nn.Module):
     compute: Compute
 
     @nn.compact
-    def __call__(self, x: Array, read: Array, between: Between | None = None) -> Array:
-        """x [B, T, D] and read [B], the position to read -> [B, D].
+    def __call__(
+        self,
+        x: Array,
+        read: Array | None = None,
+        keys: Array | None = None,
+        between: Between | None = None,
+    ) -> Array:
+        """x [B, T, D] and read [B], the position to read -> [B, D]; without it, [B, T, D].
 
-        between: called with each block's number and its input, for what it takes in their place;
-        the blocks are then unrolled.
+        keys: as SelfAttention takes them, without read. between: called with each block's number
+        and its input, for what it takes in their place, with read; the blocks are then unrolled.
         """
         block = Block(
             self.heads,
@@ -204,12 +218,14 @@ class Transformer(nn.Module):
         apply: Callable[..., Any] = block.apply
 
         def layer(x: Array, params: Any) -> tuple[Array, None]:
-            return apply({"params": params}, x), None
+            return apply({"params": params}, x, keys=keys), None
 
         sample = jnp.zeros((1, 1, x.shape[-1]), x.dtype)
         stacked = self.param("blocks", stacked_init(block, self.layers, sample))
-        before, last = split_layers(stacked, self.layers - 1)
         step = rematerialised(layer, self.compute.remat)
+        if read is None:
+            return jax.lax.scan(step, x, stacked, unroll=bool(self.compute.unroll))[0]
+        before, last = split_layers(stacked, self.layers - 1)
         if between is None:
             x, _ = jax.lax.scan(step, x, before, unroll=bool(self.compute.unroll))
         else:
@@ -217,6 +233,20 @@ class Transformer(nn.Module):
                 x, _ = step(between(number, x), params)
             x = between(self.layers - 1, x)
         return apply({"params": jax.tree.map(lambda p: p[0], last)}, x, read)[:, 0]
+
+
+class Hidden(nn.Module):
+    """The hidden layer of a projection that is not linear, as wide as what it is given."""
+
+    activation: str
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[B, D] -> [B, D]."""
+        width = x.shape[-1]
+        kernel = self.param("kernel", uniform(width**-0.5), (width, width))
+        bias = self.param("bias", init.zeros, (width,))
+        return ACTIVATIONS[self.activation](dense(x, kernel, bias))
 
 
 REMAT_POLICIES = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": None}

@@ -4,14 +4,15 @@ import dataclasses
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from clip_jax.data.augment import Augment
 from clip_jax.data.sources.fields import FieldNames
 from clip_jax.errors import InputError
-from clip_jax.models.config import CLIPConfig, Compute, check_config
+from clip_jax.models.config import CLIPConfig, Compute, TextConfig, check_config
 from clip_jax.parallel.mesh import MeshConfig
 from clip_jax.parallel.processes import ProcessesConfig
+from clip_jax.training.objectives import OBJECTIVES, ObjectiveName
 from clip_jax.training.optimizer import OptimizerConfig
 
 
@@ -80,9 +81,12 @@ class TrainConfig:
     """Optimizer and schedule."""
     steps: int = 1000
     """Updates in the whole run; the learning rate reaches 0 at the last."""
-    objective: Literal["contrastive", "sigmoid"] = "contrastive"
-    """What is minimised: CLIP's symmetric cross-entropy, or SigLIP's loss, which needs
-    model.initial_logit_bias."""
+    objective: ObjectiveName = "contrastive"
+    """What is minimised: CLIP's symmetric cross-entropy; SigLIP's loss, which needs
+    model.initial_logit_bias; or, by a model that is made for it, the prediction of a caption's bag
+    of words, of its words one by one, or that and CLIP's together (CoCa)."""
+    caption_weight: float = 2.0
+    """Of objective coca: weight of the caption loss; that of the contrastive loss is 1."""
     batch_size: int = 256
     """Pairs an update, over all devices and processes."""
     micro_batch: int | None = None
@@ -116,6 +120,13 @@ class TrainConfig:
     dry_run: str | None = None
     """Instead of training, say what a step needs of this machine: a TPU slice such as tpu:v5e-256
     (of v4, v5e, v5p or v6e), or here. The step is compiled for it, no data is read."""
+
+    @property
+    def most_groups(self) -> int:
+        """Groups of captions by length that make sense: bags of words cost nothing by length, and
+        what a decoder reads in micro-batches has to stay with its images."""
+        of_pairs = self.model.decoder is not None and self.micro_batch is not None
+        return 1 if of_pairs or not isinstance(self.model.text, TextConfig) else self.text_groups
 
 
 # Fields that a run may be continued with other values of: they do not change what is computed.
@@ -212,15 +223,24 @@ def check_train_config(config: TrainConfig) -> None:
 def check_objective(config: TrainConfig) -> None:
     """Raise InputError if the objective does not go with the model."""
     bias = config.model.initial_logit_bias
+    makes = OBJECTIVES[config.objective].makes
+    if config.model.makes != makes:
+        fitting = [name for name, o in OBJECTIVES.items() if o.makes == config.model.makes]
+        raise InputError(
+            f"objective {config.objective} trains a model that makes {makes}, this one makes "
+            f"{config.model.makes}; set --objective {' or '.join(fitting)}, or start from a recipe "
+            "of that objective (docs/objectives.md)"
+        )
+    if not 0 <= config.caption_weight < math.inf:
+        raise InputError(f"caption_weight must not be negative: {config.caption_weight}")
     if config.objective == "sigmoid" and bias is None:
         raise InputError(
             "objective sigmoid adds a bias to the logits; set --model.initial-logit-bias -10 and "
             "--model.initial-logit-scale 10, as SigLIP does"
         )
-    if config.objective == "contrastive" and bias is not None:
+    if config.objective != "sigmoid" and bias is not None:
         raise InputError(
-            "model.initial_logit_bias is for --objective sigmoid; a contrastive loss does not "
-            "depend on it"
+            "model.initial_logit_bias is for --objective sigmoid; no other loss depends on it"
         )
 
 

@@ -1,6 +1,6 @@
-"""Both towers over a batch, as training needs them: captions by length, patches dropped, in parts.
+"""The towers over a batch, as training needs them: captions by length, patches dropped, in parts.
 
-What is made of the embeddings, and of their gradient, is the step's business.
+What is made of their outputs, and of these' gradient, is the objective's and the step's business.
 """
 
 from collections.abc import Callable
@@ -11,18 +11,22 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from clip_jax.losses.outputs import Captions, Outputs
 from clip_jax.models.clip import CLIP
 from clip_jax.models.config import ResNetConfig
 from clip_jax.models.vit import draw_patches
-from clip_jax.training.lengths import in_order
+from clip_jax.training.lengths import by_group, in_order
 from clip_jax.training.micro_batches import in_micro_batches
 
+Array = jax.Array
 Batch = dict[str, Any]
-Embed = Callable[[Any, Batch, jax.Array], tuple[jax.Array, jax.Array, Any]]
+Embed = Callable[[Any, Batch, Array], tuple[Outputs, Any]]
+Texts = tuple[Array, ...]
+Towers = Callable[[Any, Batch], tuple[tuple[Array, Texts, tuple[Captions, ...]], Any]]
 
 
 def make_embed(model: CLIP, mesh: Mesh, train_image: bool, micro_batch: int | None) -> Embed:
-    """(variables, batch, key) -> unit embeddings of images and of texts, and running statistics.
+    """(variables, batch, key) -> what the objective takes, and running statistics.
 
     batch and micro_batch: as make_train_step takes them. train_image: whether the image tower runs
     as in training. key: of the patches that are dropped. Raises ValueError for micro-batches that
@@ -30,34 +34,76 @@ def make_embed(model: CLIP, mesh: Mesh, train_image: bool, micro_batch: int | No
     """
     if micro_batch is not None and train_image and model.config.updates_statistics:
         raise ValueError("micro-batches would normalise by their own statistics; freeze these")
+    captioning = model.config.decoder is not None
+    run = run_captioning if captioning else run_embedding
+    run_towers: Towers = partial(run, model, mesh, train_image)
 
-    def run_towers(variables: Any, rows: Batch) -> tuple[jax.Array, list[jax.Array], Any]:
-        apply: Callable[..., Any] = partial(model.apply, variables, normalize=True)
-        image, updated = apply(
-            rows["images"],
-            kept=rows.get("kept"),
-            train=train_image,
-            method="encode_image",
-            mutable="batch_stats",
-        )
-        groups = jax.tree.leaves(rows["tokens"])
-        texts = [apply(tokens, method="encode_text") for tokens in groups]
-        return image, texts, updated.get("batch_stats", {})
-
-    def embed(variables: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
+    def embed(variables: Any, batch: Batch, key: Array) -> tuple[Outputs, Any]:
         rows = drop_patches(batch, key, model)
-        order = rows.pop("order", None)
+        order = rows.get("order")
         if micro_batch is None:
-            image, texts, statistics = run_towers(variables, rows)
+            (image, texts, captions), statistics = run_towers(variables, rows)
         else:
-            in_parts = in_micro_batches(lambda *given: run_towers(*given)[:2], micro_batch, mesh)
-            (image, texts), statistics = in_parts(variables, rows), variables["batch_stats"]
-        return image, texts[0] if order is None else in_order(texts, order, mesh), statistics
+            if captioning and order is not None:
+                raise ValueError("a decoder's captions come with their images in micro-batches")
+            rows.pop("order", None)
+            in_parts = in_micro_batches(lambda *given: run_towers(*given)[0], micro_batch, mesh)
+            (image, texts, captions), statistics = (
+                in_parts(variables, rows),
+                variables["batch_stats"],
+            )
+        text = texts[0] if order is None else in_order(texts, order, mesh)
+        tokens = jnp.zeros((len(image), 0), jnp.int32) if order is not None else batch["tokens"]
+        return Outputs(image, text, tokens, captions), statistics
 
     return embed
 
 
-def drop_patches(batch: Batch, key: jax.Array, model: CLIP) -> Batch:
+def run_embedding(
+    model: CLIP, mesh: Mesh, train_image: bool, variables: Any, rows: Batch
+) -> tuple[tuple[Array, Texts, tuple[Captions, ...]], Any]:
+    """Both towers, each for itself; texts in groups by length."""
+    compared = model.config.embeds_text
+    apply: Callable[..., Any] = partial(model.apply, variables, normalize=compared)
+    image, updated = apply(
+        rows["images"],
+        kept=rows.get("kept"),
+        train=train_image,
+        method="encode_image",
+        mutable="batch_stats",
+    )
+    groups = jax.tree.leaves(rows["tokens"])
+    if compared:
+        texts = tuple(apply(tokens, method="encode_text") for tokens in groups)
+    else:
+        texts = tuple(jnp.zeros((len(tokens), 0)) for tokens in groups)
+    return (image, texts, ()), updated.get("batch_stats", {})
+
+
+def run_captioning(
+    model: CLIP, mesh: Mesh, train_image: bool, variables: Any, rows: Batch
+) -> tuple[tuple[Array, Texts, tuple[Captions, ...]], Any]:
+    """The image tower, and each caption read together with its image's tokens."""
+    apply: Callable[..., Any] = partial(model.apply, variables, normalize=model.config.embeds_text)
+    (image, seen), updated = apply(
+        rows["images"],
+        kept=rows.get("kept"),
+        train=train_image,
+        method="view",
+        mutable="batch_stats",
+    )
+    groups = jax.tree.leaves(rows["tokens"])
+    by_length = [seen]
+    if "order" in rows:
+        by_length = by_group(seen, rows["order"], list(map(len, groups)), mesh)
+    read = [apply(*given, method="read") for given in zip(groups, by_length, strict=True)]
+    captions = tuple(
+        Captions(features, tokens) for (_, features), tokens in zip(read, groups, strict=True)
+    )
+    return (image, tuple(text for text, _ in read), captions), updated.get("batch_stats", {})
+
+
+def drop_patches(batch: Batch, key: Array, model: CLIP) -> Batch:
     """A copy of the batch, with the patches that a ViT is to read if its config drops some.
 
     They are the same in all frames of a video.

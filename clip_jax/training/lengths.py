@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from clip_jax.data.text.ids import text_lengths
-from clip_jax.parallel.mesh import BATCH_AXES
+from clip_jax.parallel.mesh import BATCH_AXES, batch_shards
 
 LENGTH_STEP = 8
 """Lengths are multiples of this many tokens, or the context length."""
@@ -98,6 +98,23 @@ def plan_groups(
     steps = range(LENGTH_STEP, context, LENGTH_STEP)
     plans = (groups(cuts) for n in range(limit) for cuts in itertools.combinations(steps, n))
     return min(plans, key=lambda plan: plan.tokens + GROUP_COST * len(plan.rows))
+
+
+def by_group(rows: jax.Array, order: jax.Array, groups: Sequence[int], mesh: Mesh) -> Any:
+    """The inverse of `in_order`: rows [n, ...] -> those of the captions in each group.
+
+    groups: rows of each group over all devices.
+    """
+    shards = batch_shards(mesh)
+    ends = list(itertools.accumulate(n // shards for n in groups))
+    return jax.shard_map(
+        lambda rows, order: tuple(jnp.split(rows[jnp.argsort(order)], ends[:-1])),
+        mesh=mesh,
+        in_specs=P(BATCH_AXES),
+        out_specs=P(BATCH_AXES),
+        axis_names=set(BATCH_AXES),
+        check_vma=False,
+    )(rows, order)
 
 
 def in_order(groups: Sequence[jax.Array], order: jax.Array, mesh: Mesh) -> jax.Array:

@@ -204,7 +204,7 @@ class Run:
         lengths = caption_lengths(self.source, self.config.data.augment, self.tokenizer)
         parts = share // (self.config.micro_batch or share)
         return plan_groups(
-            lengths, self.tokenizer.context_length, share, self.config.text_groups, parts
+            lengths, self.tokenizer.context_length, share, self.config.most_groups, parts
         )
 
     def pairs_at_peak(self) -> float | None:

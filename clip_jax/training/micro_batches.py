@@ -32,7 +32,9 @@ def in_micro_batches(embed: Embed, size: int, mesh: Mesh) -> Embed:
         parts = jax.tree.map(lambda rows: rows.reshape(count, -1, *rows.shape[1:]), batch)
         embed_part = jax.checkpoint(lambda part: embed(variables, part), prevent_cse=False)
         embedded = jax.lax.map(embed_part, parts)
-        return jax.tree.map(lambda rows: rows.reshape(-1, *rows.shape[2:]), embedded)
+        return jax.tree.map(
+            lambda rows: rows.reshape(rows.shape[0] * rows.shape[1], *rows.shape[2:]), embedded
+        )
 
     if batch_shards(mesh) == 1:  # all of it is here, and XLA cannot split a loop over tensor alone
         return on_shard

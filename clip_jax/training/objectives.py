@@ -1,27 +1,31 @@
-"""What a run may minimise: one function a name, from embeddings and parameters to the loss."""
+"""What a run may minimise, by name; each is one file of losses/."""
 
-from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
-import jax
-import jax.numpy as jnp
-from jax.sharding import Mesh
+from clip_jax.losses.bag_of_words import bag_of_words
+from clip_jax.losses.caption import caption
+from clip_jax.losses.coca import coca
+from clip_jax.losses.contrastive import contrastive
+from clip_jax.losses.outputs import Loss
+from clip_jax.losses.sigmoid import sigmoid
 
-from clip_jax.losses import contrastive_loss, sigmoid_loss
-
-Array = jax.Array
-Objective = Callable[[Array, Array, Any, Mesh], Array]
-
-
-def contrastive(image: Array, text: Array, params: Any, mesh: Mesh) -> Array:
-    """Which of the batch's texts belongs to each image, and the reverse (CLIP)."""
-    return contrastive_loss(image, text, jnp.exp(params["logit_scale"]), mesh=mesh)
+ObjectiveName = Literal["contrastive", "sigmoid", "bag_of_words", "caption", "coca"]
 
 
-def sigmoid(image: Array, text: Array, params: Any, mesh: Mesh) -> Array:
-    """Whether an image and a text belong together, for all pairs of the batch (SigLIP)."""
-    scale, bias = jnp.exp(params["logit_scale"]), params["logit_bias"]
-    return sigmoid_loss(image, text, scale, bias, mesh=mesh)
+@dataclass(frozen=True)
+class Objective:
+    """A loss, and the models that it is for."""
+
+    loss: Loss
+    makes: str
+    """What such a model makes of a pair, as CLIPConfig.makes says it."""
 
 
-OBJECTIVES: dict[str, Objective] = {"contrastive": contrastive, "sigmoid": sigmoid}
+OBJECTIVES: dict[ObjectiveName, Objective] = {
+    "contrastive": Objective(contrastive, "embeddings"),
+    "sigmoid": Objective(sigmoid, "embeddings"),
+    "bag_of_words": Objective(bag_of_words, "words"),
+    "caption": Objective(caption, "captions"),
+    "coca": Objective(coca, "embeddings and captions"),
+}

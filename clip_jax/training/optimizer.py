@@ -69,7 +69,7 @@ def rate_factors(params: Any, rates: Rates) -> Any:
 def trained_towers(params: Any, rates: Rates) -> frozenset[str]:
     """The parts of forward_flops that `rates` do not freeze altogether."""
     factors = rate_factors(params, rates)
-    parts = ("image", "text", "video")
+    parts = ("image", "text", "video", "decoder")
     return frozenset(part for part in parts if any(jax.tree.leaves(factors.get(part))))
 
 

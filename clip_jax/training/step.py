@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from clip_jax.losses.contrastive import contrastive
+from clip_jax.losses.outputs import Loss
 from clip_jax.models.clip import CLIP
 from clip_jax.parallel.mesh import BATCH_AXES, batch_sharding
 from clip_jax.parallel.sharding import whole_over
 from clip_jax.training.embedding import Batch, make_embed
-from clip_jax.training.objectives import OBJECTIVES
 from clip_jax.training.optimizer import Rates, rate_factors
 from clip_jax.training.state import TrainState, abstract_state
 
@@ -31,7 +32,7 @@ def make_train_step(
     *,
     seed: int = 0,
     rates: Rates = (),
-    objective: str = "contrastive",
+    objective: Loss = contrastive,
     micro_batch: int | None = None,
 ) -> Step:
     """A jitted (state, batch) -> (state, metrics) on the mesh; the old state is given up.
@@ -43,7 +44,7 @@ def make_train_step(
     seed: of what is drawn in training (patch dropout), anew for every step.
     rates: those of OptimizerConfig; what they freeze costs no backward pass, and an image tower
     that is frozen altogether runs as in evaluation.
-    objective: a name in OBJECTIVES.
+    objective: what is minimised; it has to fit what the model makes.
     micro_batch: pairs that a device embeds at once, dividing its share of the batch; by default all
     of them. The update is the same; ValueError for a ResNet whose statistics are not frozen.
     """
@@ -51,7 +52,6 @@ def make_train_step(
     shardings = jax.tree.map(lambda leaf: leaf.sharding, target)
     gathered = whole_over(BATCH_AXES, shardings.params)
     factors = rate_factors(target.params, rates)
-    loss_function = OBJECTIVES[objective]
     train_image = any(jax.tree.leaves(factors["image"]))
     embed = make_embed(model, mesh, train_image, micro_batch)
 
@@ -61,12 +61,13 @@ def make_train_step(
         params = jax.lax.with_sharding_constraint(params, gathered)
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         variables = {"params": params, "batch_stats": state.batch_stats}
-        image, text, batch_stats = embed(variables, batch, key)
+        outputs, batch_stats = embed(variables, batch, key)
         with jax.named_scope("loss"):
-            return loss_function(image, text, params, mesh), batch_stats
+            loss, terms = objective(outputs, params, mesh)
+        return loss, (terms, batch_stats)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        (loss, batch_stats), gradient = jax.value_and_grad(loss_of, has_aux=True)(
+        (loss, (terms, batch_stats)), gradient = jax.value_and_grad(loss_of, has_aux=True)(
             state.params, state, batch
         )
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
@@ -77,6 +78,7 @@ def make_train_step(
         health = state.health.after(loss, gradient_norm)
         metrics = {
             "loss": loss,
+            **terms,
             "logit_scale": jnp.exp(state.params["logit_scale"]),
             "learning_rate": schedule(state.step - state.health.skipped),
             "gradient_norm": gradient_norm,

@@ -22,7 +22,10 @@ import orbax.checkpoint as ocp
 from clip_jax.errors import InputError
 from clip_jax.models.clip import CLIP, init_variables
 from clip_jax.models.config import (
+    BagOfWordsConfig,
+    CBOWConfig,
     CLIPConfig,
+    DecoderConfig,
     PreprocessConfig,
     ResNetConfig,
     TextConfig,
@@ -126,13 +129,14 @@ def config_from_json(values: Any, source: str) -> CLIPConfig:
             image["layers"] = tuple(image["layers"])
         preprocess = values["preprocess"]
         colours = {name: tuple(preprocess[name]) for name in ("mean", "std")}
-        video = values.get("video")
+        video, decoder = values.get("video"), values.get("decoder")
         config: CLIPConfig | None = CLIPConfig(
             **values
             | {
                 "video": None if video is None else VideoConfig(**video),
                 "image": ViTConfig(**image) if "patch_size" in image else ResNetConfig(**image),
-                "text": TextConfig(**values["text"]),
+                "text": _text_kind(values["text"])(**values["text"]),
+                "decoder": None if decoder is None else DecoderConfig(**decoder),
                 "preprocess": PreprocessConfig(**preprocess | colours),
             }
         )
@@ -142,6 +146,13 @@ def config_from_json(values: Any, source: str) -> CLIPConfig:
         raise InputError(f"{source}: its checkpoint does not say which model it holds; damaged?")
     check_sizes(config, source)
     return config
+
+
+def _text_kind(text: Any) -> type[TextConfig | CBOWConfig | BagOfWordsConfig]:
+    """Which text tower has these fields."""
+    if "layers" in text:
+        return TextConfig
+    return CBOWConfig if "width" in text else BagOfWordsConfig
 
 
 def _restore_variables(path: Path, model: CLIP) -> dict[str, Any]:
