@@ -1,4 +1,4 @@
-"""What leaving out patches of ViT-B/16's images in training saves (FLIP): time and memory of a step.
+"""What leaving out patches of ViT-B/16's images in training saves (FLIP): time and memory.
 
     python benchmarks/patch_dropout.py [--batch-size 16] [--rounds 3] [--output FILE]
 
