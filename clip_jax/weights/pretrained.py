@@ -167,7 +167,9 @@ def check_sizes(config: CLIPConfig, source: str) -> None:
     except ValueError as error:
         raise InputError(f"{source}: {error}") from None
     towers = {"image": vars(config.image), "text": vars(config.text)}
+    towers |= {} if config.decoder is None else {"decoder": vars(config.decoder)}
     sizes = {f"{tower}.{name}": size for tower in towers for name, size in towers[tower].items()}
+    sizes.pop("text.read", None)  # a word
     sizes |= {"embed_dim": config.embed_dim, "image.positions": _positions(config)}
     sizes |= {"frames": config.frames or 1}
     for name, size in sizes.items():
