@@ -40,7 +40,7 @@ def over_shards(function: Callable, mesh: Mesh | None, in_specs: Any, out_specs:
         mesh=mesh,
         in_specs=specs[0],
         out_specs=specs[1],
-        check_vma=False,  # no gradient is taken through it: the losses define theirs
+        check_vma=False,  # losses that communicate define their gradients themselves
     )
 
 

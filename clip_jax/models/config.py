@@ -144,8 +144,6 @@ class CLIPConfig:
     """The image tower."""
     text: TextConfig | CBOWConfig | BagOfWordsConfig
     """The text tower, or what predicts words in its place."""
-    decoder: DecoderConfig | None = None
-    """What predicts captions, if the model does."""
     activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
     """MLP activation. OpenAI trained with QuickGELU; exact GELU on its weights costs 2.7 points."""
     preprocess: PreprocessConfig = PreprocessConfig()
@@ -159,6 +157,8 @@ class CLIPConfig:
     before it."""
     video: VideoConfig | None = None
     """What a model of videos adds; by default there is none, and the model reads single images."""
+    decoder: DecoderConfig | None = None
+    """What predicts captions, if the model does."""
 
     @property
     def embeds_text(self) -> bool:

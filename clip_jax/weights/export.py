@@ -31,7 +31,6 @@ MODEL_FILES = (
 
 def save(model: Model, directory: Path, layout: str) -> None:
     """See clip_jax.save."""
-    _check_still(model)
     if layout == "huggingface":
         weights, tensors, files = _as_huggingface(model)
     elif layout == "open_clip":
@@ -72,16 +71,6 @@ def _check_vocabulary(model: Model) -> None:
     if tokenizer is not None and tokenizer.vocab_size != size:
         raise InputError(
             f"the model's tokenizer has {tokenizer.vocab_size} ids and its text tower {size}"
-        )
-
-
-def _check_still(model: Model) -> None:
-    """Frames that are averaged need nothing of a layout; a model of their order does."""
-    video = model.config.video
-    if video is not None and video.time != "none":
-        raise InputError(
-            f"a model of videos with time {video.time!r} is kept in its workdir; the layouts of "
-            "Hugging Face and open_clip hold models of single images"
         )
 
 

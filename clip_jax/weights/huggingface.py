@@ -11,6 +11,7 @@ from clip_jax.errors import InputError
 from clip_jax.models.config import CLIPConfig, PreprocessConfig, ResNetConfig, TextConfig, ViTConfig
 from clip_jax.weights.fields import Fields, shown
 from clip_jax.weights.layout import Tensor
+from clip_jax.weights.limits import text_tower
 from clip_jax.weights.pytorch import (
     CONVOLUTION,
     DENSE,
@@ -40,7 +41,7 @@ INTERPOLATIONS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}
 
 def huggingface_layout(config: CLIPConfig) -> list[Tensor]:
     """Every tensor of a model with a ViT and without a bias of the logits."""
-    image, text = _vit(config), config.text
+    image, text = _vit(config), _text(config)
     if config.initial_logit_bias is not None:
         raise InputError("Hugging Face's CLIP has no logit_bias; use layout='open_clip'")
     ours, theirs = "params/image", "vision_model"
@@ -114,7 +115,7 @@ def config_to_huggingface(config: CLIPConfig) -> tuple[dict[str, Any], dict[str,
 
     Raises InputError for what the layout cannot express.
     """
-    image, text = _vit(config), config.text
+    image, text = _vit(config), _text(config)
     vision_config = _tower_config("clip_vision_model", image, config) | {
         "image_size": image.image_size,
         "patch_size": image.patch_size,
@@ -140,7 +141,17 @@ def _vit(config: CLIPConfig) -> ViTConfig:
     """The image tower, which has to be a ViT."""
     if isinstance(config.image, ResNetConfig):
         raise InputError("the Hugging Face layout has no ResNets; use layout='open_clip'")
+    if config.image.pool_queries:
+        raise InputError("the Hugging Face layout has no pool_queries; use layout='open_clip'")
     return config.image
+
+
+def _text(config: CLIPConfig) -> TextConfig:
+    """The text tower, which has to be one that is read at the end, without a decoder."""
+    text = text_tower(config)
+    if config.decoder is not None or text.read != "end":
+        raise InputError("the Hugging Face layout has no CoCa; use layout='open_clip'")
+    return text
 
 
 def _tower_config(kind: str, tower: ViTConfig | TextConfig, config: CLIPConfig) -> dict[str, Any]:

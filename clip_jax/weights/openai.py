@@ -1,7 +1,6 @@
 """OpenAI's names for tensors, which open_clip shares, and the architecture that they tell.
 
-Queries, keys and values of a transformer are one [3 * width, width] matrix; layers are numbered,
-ours are stacked.
+Those of blocks are in blocks.py, what only CoCa has is in coca.py.
 """
 
 import math
@@ -10,16 +9,13 @@ from collections.abc import Collection, Iterator, Mapping
 
 from clip_jax.errors import InputError
 from clip_jax.models.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from clip_jax.weights.blocks import blocks_tensors
+from clip_jax.weights.coca import decoder_tensors, needs_custom_text, pool_tensors
 from clip_jax.weights.fields import shown
 from clip_jax.weights.layout import Tensor
 from clip_jax.weights.lazy import LazyTensor
-from clip_jax.weights.pytorch import (
-    CONVOLUTION,
-    dense_tensors,
-    norm_tensors,
-    out_tensors,
-    qkv_tensors,
-)
+from clip_jax.weights.limits import text_tower
+from clip_jax.weights.pytorch import CONVOLUTION, dense_tensors, norm_tensors, qkv_tensors
 
 SIZES = ("input_resolution", "context_length", "vocab_size")
 """Entries by which OpenAI's own files are known."""
@@ -29,24 +25,32 @@ NOT_WEIGHTS = rf"^({'|'.join(SIZES)})$|(^|\.)(attn_mask|num_batches_tracked)$"
 
 
 def openai_layout(config: CLIPConfig, text_prefix: str = "") -> list[Tensor]:
-    """Every tensor of a model. text_prefix: "text." in open_clip's models with custom_text."""
-    image = config.image
+    """Every tensor of a model.
+
+    text_prefix: "text." in open_clip's models with custom_text, which some always are. Raises
+    InputError for a model that has no place among these names.
+    """
+    image, text, decoder = config.image, text_tower(config), config.decoder
     biased = config.initial_logit_bias is not None
+    prefix = "text." if needs_custom_text(config) else text_prefix
     return [
         Tensor("logit_scale", "params/logit_scale"),
         *([Tensor("logit_bias", "params/logit_bias")] if biased else []),
-        *(_resnet(image) if isinstance(image, ResNetConfig) else _vit(image)),
-        *_text(config.text, text_prefix),
+        *(_resnet(image) if isinstance(image, ResNetConfig) else _vit(image, config.embed_dim)),
+        *_text(text, prefix),
+        *(decoder_tensors(decoder, text) if decoder is not None else []),
     ]
 
 
-def _vit(c: ViTConfig) -> Iterator[Tensor]:
+def _vit(c: ViTConfig, embed_dim: int) -> Iterator[Tensor]:
     ours = "params/image"
     yield Tensor("visual.conv1.weight", f"{ours}/patch_embedding", axes=CONVOLUTION)
     yield Tensor("visual.class_embedding", f"{ours}/class_embedding")
     yield Tensor("visual.positional_embedding", f"{ours}/position_embedding")
     yield from norm_tensors("visual.ln_pre", f"{ours}/norm_pre")
-    yield from _blocks("visual.transformer", f"{ours}/transformer/blocks", c)
+    yield from blocks_tensors("visual.transformer", f"{ours}/transformer/blocks", c.layers, c.width)
+    if c.pool_queries:
+        yield from pool_tensors("visual.attn_pool", f"{ours}/pool", c.width, embed_dim)
     yield from norm_tensors("visual.ln_post", f"{ours}/norm_post")
     yield Tensor("visual.proj", f"{ours}/projection")
 
@@ -55,30 +59,12 @@ def _text(c: TextConfig, prefix: str) -> Iterator[Tensor]:
     ours = "params/text"
     yield Tensor(f"{prefix}token_embedding.weight", f"{ours}/token_embedding")
     yield Tensor(f"{prefix}positional_embedding", f"{ours}/position_embedding")
-    yield from _blocks(f"{prefix}transformer", f"{ours}/transformer/blocks", c)
+    if c.read == "class":
+        yield Tensor(f"{prefix}cls_emb", f"{ours}/class_embedding")
+    blocks = f"{ours}/transformer/blocks"
+    yield from blocks_tensors(f"{prefix}transformer", blocks, c.layers, c.width)
     yield from norm_tensors(f"{prefix}ln_final", f"{ours}/norm_final")
     yield Tensor(f"{prefix}text_projection", f"{ours}/projection")
-
-
-def _blocks(theirs: str, ours: str, c: ViTConfig | TextConfig) -> Iterator[Tensor]:
-    width, attention, mlp = c.width, f"{ours}/attention", f"{ours}/mlp"
-    for i in range(c.layers):
-        block, at = f"{theirs}.resblocks.{i}", (i,)
-        yield from norm_tensors(f"{block}.ln_1", f"{ours}/attention_norm", at)
-        yield Tensor(
-            f"{block}.attn.in_proj_weight",
-            f"{attention}/qkv_kernel",  # [width, 3, heads, head size]
-            at,
-            axes=(1, 2, 3, 0),
-            joined=(3 * width, width),
-        )
-        yield Tensor(f"{block}.attn.in_proj_bias", f"{attention}/qkv_bias", at, joined=(3 * width,))
-        yield from out_tensors(f"{block}.attn", attention, width, at)
-        yield from norm_tensors(f"{block}.ln_2", f"{ours}/mlp_norm", at)
-        yield from dense_tensors(f"{block}.mlp.c_fc", f"{mlp}/up_kernel", f"{mlp}/up_bias", at)
-        yield from dense_tensors(
-            f"{block}.mlp.c_proj", f"{mlp}/down_kernel", f"{mlp}/down_bias", at
-        )
 
 
 def _resnet(c: ResNetConfig) -> Iterator[Tensor]:
@@ -133,6 +119,11 @@ def config_from_tensors(tensors: Mapping[str, LazyTensor], source: str) -> CLIPC
     """
     sizes = _Sizes(tensors, source)
     prefix = text_prefix(tensors)
+    if "text.cls_emb" in tensors or "visual.attn_pool.query" in tensors:
+        raise InputError(
+            f"{source}: shapes do not tell how many heads a CoCa has; put the "
+            "open_clip_config.json that belongs to these weights beside them"
+        )
     vit = "visual.proj" in tensors
     return CLIPConfig(
         embed_dim=sizes.take(f"{prefix}text_projection", 2)[1],

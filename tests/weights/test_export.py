@@ -17,7 +17,13 @@ from clip_jax import CLIPConfig, InputError, Model, ResNetConfig, TextConfig, Vi
 from clip_jax.data.text.bpe import BYTE_CHARACTERS, OPENAI_MERGES, BPETokenizer
 from clip_jax.data.text.tokenizers import train_sentencepiece
 from clip_jax.models.clip import CLIP, init_variables
-from clip_jax.models.config import PreprocessConfig
+from clip_jax.models.config import (
+    BagOfWordsConfig,
+    CBOWConfig,
+    DecoderConfig,
+    PreprocessConfig,
+    VideoConfig,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TEXT = TextConfig(width=24, layers=2, heads=3, context_length=12, vocab_size=50)
@@ -169,11 +175,52 @@ UNFIT = {
         "cannot say resize_mode 'longest'",
     ),
     "a bias": ("huggingface", {"initial_logit_bias": -10.0}, "has no logit_bias; use layout="),
+    "CoCa": ("huggingface", {"decoder": DecoderConfig(1)}, "has no CoCa; use layout='open_clip'"),
+    "a class token": (
+        "huggingface",
+        {"text": dataclasses.replace(TEXT, read="class")},
+        "has no CoCa; use layout='open_clip'",
+    ),
+    "a pooling": (
+        "huggingface",
+        {"image": dataclasses.replace(VIT.image, pool_queries=4)},
+        "has no pool_queries; use layout='open_clip'",
+    ),
+    "a decoder of other width": (
+        "open_clip",
+        {"decoder": DecoderConfig(1)},
+        "in open_clip, a decoder of width 24 reads tokens as wide as itself, not 16; such",
+    ),
+    "a decoder beside a ResNet": (
+        "open_clip",
+        {"decoder": DecoderConfig(1), "image": RESNET.image},
+        "in open_clip, a decoder reads the tokens of a ViT, not of a ResNet",
+    ),
     "a filter": (
         "open_clip",
         {"preprocess": PreprocessConfig(interpolation="lanczos")},
         "open_clip cannot resize by 'lanczos'",
     ),
+}
+
+
+NOWHERE = {
+    "a bag of words": ({"text": BagOfWordsConfig(12, 50)}, "a model without a text transformer"),
+    "words on average": ({"text": CBOWConfig(24, 12, 50)}, "a model without a text transformer"),
+    "captions alone": (
+        {"text": dataclasses.replace(TEXT, read="none"), "decoder": DecoderConfig(1)},
+        "a model whose texts have no embeddings",
+    ),
+    "hidden layers": ({"projection": "mlp"}, "a model with projection 'mlp'"),
+    "a model of time": (
+        {"video": VideoConfig(4, "after", layers=1, heads=2)},
+        "a model of videos with time 'after'",
+    ),
+}
+UNFIT |= {
+    f"{case} ({layout})": (layout, changes, f"{message} is kept in its workdir; the layouts")
+    for case, (changes, message) in NOWHERE.items()
+    for layout in WEIGHTS
 }
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clip_jax import CLIPConfig, InputError, ResNetConfig, TextConfig, ViTConfig
-from clip_jax.models.config import PreprocessConfig
+from clip_jax.models.config import DecoderConfig, PreprocessConfig
 from clip_jax.models.presets import OPENAI
 from clip_jax.weights.open_clip import config_from_open_clip, config_to_open_clip
 
@@ -53,6 +53,38 @@ RN50X4 = {
         },
     }
 }
+COCA_VIT_L_14 = {
+    "model_cfg": {
+        "embed_dim": 768,
+        "vision_cfg": {
+            "image_size": 224,
+            "layers": 24,
+            "width": 1024,
+            "patch_size": 14,
+            "attentional_pool": True,
+            "attn_pooler_heads": 8,
+            "output_tokens": True,
+        },
+        "text_cfg": {
+            "context_length": 76,
+            "vocab_size": 49408,
+            "width": 768,
+            "heads": 12,
+            "layers": 12,
+            "embed_cls": True,
+            "output_tokens": True,
+        },
+        "multimodal_cfg": {
+            "context_length": 76,
+            "vocab_size": 49408,
+            "width": 768,
+            "heads": 12,
+            "layers": 12,
+            "attn_pooler_heads": 12,
+        },
+        "custom_text": True,
+    }
+}
 VIT_H_14 = {
     "model_cfg": {
         "embed_dim": 1024,
@@ -83,6 +115,25 @@ def changed(values, path, value):
 def test_the_nine_s_configs():
     assert config_from_open_clip(VIT_B_32, "x") == OPENAI["ViT-B/32"]
     assert config_from_open_clip(RN50X4, "x") == OPENAI["RN50x4"]
+
+
+UNREAD = {("attn_pooler_heads", 12)}
+"""In CoCa's multimodal_cfg, where open_clip does not read it."""
+
+
+def test_coca():
+    config = CLIPConfig(
+        768,
+        ViTConfig(224, 14, 1024, layers=24, heads=16, pool_queries=256, pool_heads=8),
+        TextConfig(768, layers=12, heads=12, context_length=76, read="class"),
+        "gelu",
+        decoder=DecoderConfig(12),
+    )
+    assert config_from_open_clip(COCA_VIT_L_14, "x") == config
+    written = config_to_open_clip(config, own_vocabulary=False)["model_cfg"]
+    for section in ("vision_cfg", "text_cfg", "multimodal_cfg"):
+        assert COCA_VIT_L_14["model_cfg"][section].items() <= written[section].items() | UNREAD
+    assert written["custom_text"]
 
 
 def test_defaults_are_open_clip_s():
@@ -153,12 +204,19 @@ REFUSED = [
     ("model_cfg.quick_gelu", "false", "quick_gelu = 'false' is neither true nor false"),
     ("model_cfg.init_logit_bias", "-10", "init_logit_bias = '-10' is no number"),
     ("model_cfg.nonscalar_logit_scale", True, "'nonscalar_logit_scale' = True is not"),
-    ("model_cfg.multimodal_cfg", {"width": 512}, "'multimodal_cfg' = .* is not supported"),
+    ("model_cfg.multimodal_cfg", {}, "a decoder of width 512 reads tokens as wide as"),
+    ("model_cfg.multimodal_cfg", [], r"multimodal_cfg: expected a JSON object, got \[\]"),
+    ("model_cfg.multimodal_cfg", {"width": 768}, "width = 768 is not .* of the text tower, 512"),
+    ("model_cfg.multimodal_cfg", {"heads": 12}, "heads = 12 is not supported, only that of the"),
+    ("model_cfg.multimodal_cfg", {"context_length": 76}, "context_length = 76 is not supported"),
+    ("model_cfg.multimodal_cfg", {"layers": 0}, "layers = 0 is no positive whole number"),
+    ("model_cfg.multimodal_cfg", {"mlp_ratio": 2}, "mlp_ratio = 2 is not supported, only 4.0"),
+    ("model_cfg.multimodal_cfg", {"ls_init_value": 0.1}, "'ls_init_value' = 0.1 is not"),
     ("model_cfg.vision_cfg.timm_model_name", "vit_base", "'timm_model_name' = 'vit_base' is not"),
     ("model_cfg.vision_cfg.qk_norm", True, "vision_cfg: 'qk_norm' = True is not supported"),
     ("model_cfg.vision_cfg.no_ln_pre", True, "'no_ln_pre' = True"),
     ("model_cfg.vision_cfg.final_ln_after_pool", True, "'final_ln_after_pool' = True"),
-    ("model_cfg.vision_cfg.attentional_pool", True, "'attentional_pool' = True"),
+    ("model_cfg.vision_cfg.attentional_pool", "parallel", "attentional_pool = 'parallel' is"),
     ("model_cfg.vision_cfg.ls_init_value", 1e-4, "'ls_init_value' = 0.0001"),
     ("model_cfg.vision_cfg.norm_kwargs", {"eps": 1e-6}, "'norm_kwargs'"),
     ("model_cfg.vision_cfg.act_kwargs", {"approximate": "tanh"}, "'act_kwargs'"),
@@ -181,7 +239,8 @@ REFUSED = [
     ("model_cfg.text_cfg.pool_type", "eos", "pool_type = 'eos' is not supported, only 'argmax'"),
     ("model_cfg.text_cfg.proj_type", "none", "proj_type = 'none'"),
     ("model_cfg.text_cfg.hf_model_name", "roberta-base", "'hf_model_name' = 'roberta-base'"),
-    ("model_cfg.text_cfg.embed_cls", True, "'embed_cls' = True"),
+    ("model_cfg.text_cfg.embed_cls", 1, "embed_cls = 1 is neither true nor false"),
+    ("model_cfg.text_cfg.correct_cls_mask", True, "'correct_cls_mask' = True is not supported"),
     ("model_cfg.text_cfg.tokenizer_kwargs", {"clean": "canonicalize"}, "'tokenizer_kwargs' = "),
     ("preprocess_cfg", "none", "preprocess_cfg: expected a JSON object"),
     ("preprocess_cfg.mode", "BGR", "mode = 'BGR' is not supported, only 'RGB'"),
@@ -258,7 +317,7 @@ PLACES = sorted({path for path, *_ in REFUSED} | {"preprocess_cfg.other", "model
 
 @settings(deadline=None)
 @given(
-    values=st.sampled_from([VIT_B_32, RN50X4, VIT_H_14]).map(
+    values=st.sampled_from([VIT_B_32, RN50X4, VIT_H_14, COCA_VIT_L_14]).map(
         lambda values: {"preprocess_cfg": {}} | values
     ),
     path=st.sampled_from(PLACES),

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 from clip_jax import VideoConfig
 from clip_jax.errors import InputError
 from clip_jax.models.clip import CLIP
+from clip_jax.models.config import BagOfWordsConfig, CBOWConfig, DecoderConfig, TextConfig
 from clip_jax.models.presets import PRESETS
 from clip_jax.parallel.mesh import MeshConfig, make_mesh
 from clip_jax.training.checkpoints import Checkpoints
@@ -99,6 +101,35 @@ def test_models_of_videos_survive_json_and_those_before_them_too():
     assert config_from_json(before, "run") == images
 
 
+@pytest.mark.parametrize("name", ["ViT-tiny", "RN-tiny"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"text": TextConfig(24, 1, 2, read="class"), "decoder": DecoderConfig(2)},
+        {"text": TextConfig(24, 1, 2, read="none"), "decoder": DecoderConfig(2)},
+        {"text": CBOWConfig(24, 12, 50)},
+        {"text": BagOfWordsConfig(12, 50)},
+    ],
+)
+def test_every_kind_of_text_tower_survives_json(name, changes):
+    config = dataclasses.replace(PRESETS[name], **changes)
+    assert config_from_json(json.loads(json.dumps(config_to_json(config))), "run") == config
+
+
+def test_poolings_and_projections_survive_json():
+    image = dataclasses.replace(PRESETS["ViT-tiny"].image, pool_queries=5, pool_heads=4)
+    config = dataclasses.replace(PRESETS["ViT-tiny"], image=image, projection="mlp")
+    assert config_from_json(json.loads(json.dumps(config_to_json(config))), "run") == config
+
+
+def test_models_before_captions_are_read():
+    config = PRESETS["ViT-tiny"]
+    before = config_to_json(config)
+    del before["decoder"], before["projection"], before["text"]["read"]
+    del before["image"]["pool_queries"], before["image"]["pool_heads"]
+    assert config_from_json(before, "run") == config
+
+
 def test_what_is_no_workdir(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     assert is_workdir(tmp_path)
@@ -132,6 +163,15 @@ def test_an_unfinished_checkpoint_is_cleared_away(tmp_path):
         lambda c: c | {"text": c["text"] | {"layers": 10**9}},
         lambda c: c | {"preprocess": c["preprocess"] | {"mean": "abc"}},
         lambda c: c | {"preprocess": c["preprocess"] | {"std": [0.5]}},
+        lambda c: c | {"text": c["text"] | {"read": "start"}},
+        lambda c: c | {"text": 8},
+        lambda c: c | {"text": {"vocab_size": 50}, "decoder": {"layers": 1}},
+        lambda c: c | {"decoder": 8},
+        lambda c: c | {"decoder": {"layers": 10**9}},
+        lambda c: c | {"decoder": {"layers": 0}},
+        lambda c: c | {"image": c["image"] | {"pool_queries": 1}},
+        lambda c: c | {"image": c["image"] | {"pool_queries": 10**9}},
+        lambda c: c | {"projection": "cubic"},
         lambda c: c | {"video": 8},
         lambda c: c | {"video": {"frames": 8, "time": "before", "layers": 1, "heads": 1}},
         lambda c: c | {"video": {"frames": 10**9, "time": "none", "layers": 1, "heads": 1}},
