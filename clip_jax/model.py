@@ -108,9 +108,9 @@ class Model:
     ) -> Array:
         """Token ids of `caption`, int32 [n, length]: start, tokens, end, zeros."""
         check_captions(self.config)
-        self._check_images(images)
         check_decoding(decoding)
-        return _write(self.module, decoding, self.variables, images, seed)
+        self._check_images(images)
+        return _write(self.module, decoding, self.variables, images, np.uint32(seed % 2**32))
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """The text of a row of token ids."""
@@ -151,7 +151,7 @@ def _encode_text(module: CLIP, variables: Any, tokens: Array, normalize: bool) -
 
 
 @partial(jax.jit, static_argnames=("module", "decoding"))
-def _write(module: CLIP, decoding: Decoding, variables: Any, images: Array, seed: int) -> Array:
+def _write(module: CLIP, decoding: Decoding, variables: Any, images: Array, seed: Array) -> Array:
     """Captions' token ids, likewise."""
     return generate(module, variables, images, jax.random.key(seed), decoding)
 

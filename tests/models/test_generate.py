@@ -74,9 +74,9 @@ def greedy(model, image, length, min_length):
 
 
 @pytest.mark.parametrize(
-    ("read", "image"), [("none", None), ("end", None), ("class", POOLED)], ids=str
+    ("read", "image", "length", "min_length"),
+    [("none", None, 6, 2), ("end", None, 12, 5), ("class", POOLED, 20, 5)],
 )
-@pytest.mark.parametrize(("length", "min_length"), [(20, 5), (6, 2)])
 def test_greedy_captions(read, image, length, min_length):
     model = make(9, read, image)
     found = write(model, length=length, min_length=min_length)

@@ -188,7 +188,7 @@ class BPETokenizer:
             piece = self._by_id[token]
             text += bytes(BYTES[character] for character in piece.removesuffix("</w>"))
             text += b" " * piece.endswith("</w>")
-        return text.decode("utf-8", errors="replace").strip()
+        return text.decode("utf-8", errors="replace").removesuffix(" ")
 
     def is_openai(self) -> bool:
         """Whether the merges are those of OpenAI's models."""
