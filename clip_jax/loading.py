@@ -38,7 +38,8 @@ def load(
 
     source: a name of available_models(); hf://org/name, also with @revision; a directory in the
     layout of Hugging Face or open_clip; a .pt or .safetensors file with OpenAI's, open_clip's or
-    Hugging Face's tensors; the workdir of a train.py run.
+    Hugging Face's tensors; the workdir of a train.py run, whose newest checkpoint is taken, or
+    one of its checkpoints: WORKDIR/checkpoints/STEP.
     dtype: that of the computation; parameters are float32.
     activation: what the MLPs use, for weights that come without a config.
     image_size: another input resolution, to which position embeddings are interpolated.
@@ -56,6 +57,9 @@ def load(
     if workdir.is_workdir(path):
         config, variables = workdir.read_model(path)
         vocabulary = path / workdir.TOKENIZER
+    elif workdir.is_checkpoint(path):
+        config, variables = workdir.read_checkpoint(path)
+        vocabulary = path.resolve().parents[1] / workdir.TOKENIZER
     else:
         opened = open_pretrained(path, activation)
         config, variables = opened.config, opened.read()

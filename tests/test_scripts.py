@@ -346,7 +346,7 @@ def test_one_source_or_several():
     )
 
 
-@pytest.mark.parametrize("recipe", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("recipe", sorted((ROOT / "configs").rglob("*.py")), ids=lambda p: p.stem)
 def test_every_recipe_can_be_loaded(recipe):
     assert isinstance(load_recipe(str(recipe), TrainConfig), TrainConfig)
 

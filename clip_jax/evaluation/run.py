@@ -101,8 +101,7 @@ def evaluate_all(
     """
     if not zeroshot and not retrieval:
         return []
-    done = [run_zeroshot(model, str(workdir), spec) for spec in zeroshot]
-    done += [run_retrieval(model, str(workdir), spec) for spec in retrieval]
+    done = evaluate_each(model, zeroshot, retrieval, str(workdir))
     results = [result for result, _ in done]
     if jax.process_index() == 0:
         write_results(results, workdir / "results")
@@ -110,6 +109,14 @@ def evaluate_all(
     if model.config.embeds_text:
         draw_similarity(model, done[0][1], workdir / "similarity.png")
     return results
+
+
+def evaluate_each(
+    model: Model, zeroshot: Sequence[str], retrieval: Sequence[str], name: str
+) -> list[tuple[Result, list[Example]]]:
+    """The result of each set, and some of its images with a text."""
+    done = [run_zeroshot(model, name, spec) for spec in zeroshot]
+    return done + [run_retrieval(model, name, spec) for spec in retrieval]
 
 
 @contextmanager

@@ -76,9 +76,9 @@ class CBOWConfig:
     width: int
     """Size of a token's vector."""
     context_length: int = 77
-    """As in TextConfig."""
+    """Longest caption in tokens, start and end included."""
     vocab_size: int = 49408
-    """As in TextConfig."""
+    """Number of token ids; the two highest are start-of-text and end-of-text."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ class BagOfWordsConfig:
     """In place of a text tower: the tokens of an image's captions are predicted as a set."""
 
     context_length: int = 77
-    """As in TextConfig."""
+    """Longest caption in tokens, start and end included."""
     vocab_size: int = 49408
-    """As in TextConfig."""
+    """Number of token ids; the two highest are start-of-text and end-of-text."""
 
 
 @dataclass(frozen=True)

@@ -58,12 +58,14 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """What is evaluated with the model that training leaves."""
+    """What is evaluated with the model that training leaves, and before."""
 
     zeroshot: tuple[str, ...] = ()
     """Classification sets: wds:PATH in CLIP_benchmark's layout, or scenes:."""
     retrieval: tuple[str, ...] = ()
     """Retrieval sets, likewise."""
+    every: int | None = None
+    """Steps between evaluations on the way; by default there are none but after the last step."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class TrainConfig:
     """Updates in a row with a loss or gradient that is not finite after which the run stops; each
     of them is skipped."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    """What is evaluated after the last step."""
+    """What is evaluated after the last step, and on the way."""
     log_every: int = 10
     """Steps between lines of metrics.jsonl."""
     profile: bool = False
@@ -160,13 +162,14 @@ def check_train_config(config: TrainConfig) -> None:
         raise InputError(str(error)) from None
     check_objective(config)
     check_micro_batch(config)
-    every_nth = config.checkpoint.keep_every
+    every_nth, evaluated = config.checkpoint.keep_every, config.evaluation.every
     positive = {
         "steps": config.steps,
         "micro_batch": 1 if config.micro_batch is None else config.micro_batch,
         "checkpoint.every": config.checkpoint.every,
         "checkpoint.keep": config.checkpoint.keep,
         "checkpoint.keep_every": 1 if every_nth is None else every_nth,
+        "evaluation.every": 1 if evaluated is None else evaluated,
         "max_skipped": config.max_skipped,
         "text_groups": config.text_groups,
         "log_every": config.log_every,

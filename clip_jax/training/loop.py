@@ -25,7 +25,7 @@ from clip_jax.data.text.tokenizers import Tokenizer
 from clip_jax.data.text.vocabulary import open_tokenizer
 from clip_jax.data.workers import Batch
 from clip_jax.errors import InputError
-from clip_jax.evaluation.run import evaluate_all
+from clip_jax.evaluation.run import evaluate_all, evaluate_each
 from clip_jax.loading import load
 from clip_jax.lock import alone_in
 from clip_jax.model import Model, resize_of
@@ -212,6 +212,19 @@ class Run:
         trained = trained_towers(self.abstract().params, self.config.optimizer.rates)
         return pairs_at_peak(self.module.config, trained, self.mesh)
 
+    def evaluate_on_the_way(self, step: int, state: TrainState, logger: StepLogger) -> None:
+        """Evaluate the state after update number `step`, if the recipe says so.
+
+        It comes after the checkpoint: what is killed here is done again where the run goes on.
+        """
+        wanted = self.config.evaluation
+        if wanted.every is None or step == 0 or step % wanted.every:
+            return
+        with logger.evaluating(step) as report:
+            sets = (wanted.zeroshot, wanted.retrieval)
+            done = evaluate_each(self.model(state), *sets, str(self.workdir))
+            report([result for result, _ in done])
+
     def describe(self, bad: BadCount) -> dict[str, Any]:
         """What a checkpoint says about the run it belongs to."""
         return {
@@ -240,6 +253,7 @@ class Run:
             profiled(step_function, config.profile, self.module.config, self.workdir) as train_step,
         ):
             for step in range(start + 1, config.steps + 1):
+                self.evaluate_on_the_way(step - 1, state, logger)
                 with pace.waiting():
                     batch, bad_here, examples = next(batches)
                 state, metrics = train_step(state, batch)

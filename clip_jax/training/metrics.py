@@ -4,14 +4,16 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import jax
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -32,14 +34,16 @@ class MetricsWriter:
     """Appends to workdir/metrics.jsonl and to workdir/tensorboard.
 
     Opened at the step from which a run continues: lines of later steps, which an interrupted run
-    left without a checkpoint, are dropped, for they will be written again. On a full disk lines are
+    left without a checkpoint, are dropped, for they will be written again; so are the evaluations
+    of that step. On a full disk lines are
     lost, which is reported once, and the run goes on.
     """
 
     def __init__(self, workdir: Path, start_step: int):
         path, curves = workdir / "metrics.jsonl", workdir / "tensorboard"
         if path.exists():
-            replace_metrics(path, [x for x in read_metrics(path) if x["step"] <= start_step])
+            kept = [x for x in read_metrics(path) if x["step"] + ("task" in x) <= start_step]
+            replace_metrics(path, kept)
         curves.mkdir(exist_ok=True)
         self._file = path.open("a", buffering=1)
         # SummaryWriter's thread ends at a full disk, and then whoever writes waits for ever.
@@ -50,9 +54,17 @@ class MetricsWriter:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """One line, and one point a curve."""
+        self._write(step, values, values)
+
+    def write_result(self, step: int, result: Result) -> None:
+        """The line of an evaluation; its curves are called by the data set."""
+        curves = {f"{result.dataset}/{name}": value for name, value in result.metrics.items()}
+        self._write(step, result_line(result), curves)
+
+    def _write(self, step: int, line: Mapping[str, Any], curves: Mapping[str, float]) -> None:
         with self._reported():
-            self._file.write(json.dumps({"step": step, **values}) + "\n")
-            for name, value in values.items():
+            self._file.write(json.dumps({"step": step, **line}) + "\n")
+            for name, value in curves.items():
                 point = Event(step=step, wall_time=time.time(), summary=scalar(name, value))
                 self._events.write_event(point)
             self._events.flush()
@@ -96,14 +108,17 @@ def replace_metrics(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
 
 
 def write_results(path: Path, step: int, results: Sequence[Result]) -> None:
-    """Put an evaluation into metrics.jsonl, a line a data set, in place of earlier ones."""
+    """Put an evaluation into metrics.jsonl, a line a data set, in place of earlier ones there."""
     if not results:
         return
-    lines = [line for line in read_metrics(path) if "task" not in line]
-    for result in results:
-        lines.append({"step": step, "task": result.task, "dataset": result.dataset})
-        lines[-1] |= result.metrics
+    lines = [line for line in read_metrics(path) if "task" not in line or line["step"] != step]
+    lines += [{"step": step, **result_line(result)} for result in results]
     replace_metrics(path, lines)
+
+
+def result_line(result: Result) -> dict[str, Any]:
+    """What the line of an evaluation says, but for the step."""
+    return {"task": result.task, "dataset": result.dataset, **result.metrics}
 
 
 class StepLogger:
@@ -168,6 +183,27 @@ class StepLogger:
             self._first_step_done(step, metrics)
         if step % self._config.log_every == 0 or step == self._config.steps:
             self._pending = (step, metrics, self._bad.total)
+
+    @contextmanager
+    def evaluating(self, step: int) -> Iterator[Callable[[Sequence[Result]], None]]:
+        """The block evaluates the model of update number `step`; yields what takes the results.
+
+        Steps before are reported first, and the time is no part of theirs.
+        """
+        jax.block_until_ready(self._last)
+        self._check(*self._flush())
+        self._progress.stop()
+        with self._pace.apart():
+            yield partial(self._report_results, step)
+        self._progress.start()
+
+    def _report_results(self, step: int, results: Sequence[Result]) -> None:
+        if self._writer is None:
+            return
+        for result in results:
+            self._writer.write_result(step, result)
+            metrics = "  ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
+            self._console.print(f"step {step}  {escape(result.dataset)}  {metrics}")
 
     def _first_step_done(self, step: int, metrics: dict[str, jax.Array]) -> None:
         """Wait for the first step, to tell compilation from work: rates are counted from here."""

@@ -18,7 +18,7 @@ INPUT_WAIT = "wait for input"
 class _Moment:
     step: int
     seconds: float
-    """By the clock."""
+    """By the clock, which stands still during `apart`."""
     waited: float
     """Seconds since the run's start."""
 
@@ -33,11 +33,11 @@ class Pace:
         is not known.
         """
         self._batch_size, self._peak = batch_size, peak
-        self._waited = 0.0
+        self._waited = self._apart = 0.0
         self._start = self._last = self._now(start_step)
 
     def _now(self, step: int) -> _Moment:
-        return _Moment(step, time.perf_counter(), self._waited)
+        return _Moment(step, time.perf_counter() - self._apart, self._waited)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -46,6 +46,13 @@ class Pace:
         with jax.profiler.TraceAnnotation(INPUT_WAIT):
             yield
         self._waited += time.perf_counter() - before
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """The block is no part of the steps: its time does not count."""
+        before = time.perf_counter()
+        yield
+        self._apart += time.perf_counter() - before
 
     def restart(self, step: int) -> float:
         """Count from here, where `step` has been made; seconds since the start."""

@@ -209,10 +209,20 @@ def kind_of(operation: Operation) -> str:
     return ATTENTION if attends else operation.kind
 
 
+_PARTS = {
+    "CLIP.encode_image": "image",
+    "CLIP.view": "image",
+    "CLIP.encode_text": "text",
+    "CLIP.read": "text",
+    "loss": "loss",
+}
+"""What computes a part, as JAX's name for an operation's origin has it. A decoder is in "text"."""
+
+
 def part_of(scope: str) -> str:
-    """One of PARTS, by the first of their names in JAX's name for an operation's origin."""
-    found = re.search(r"encode_(image|text)|(loss)", scope)
-    return next(filter(None, found.groups())) if found else "rest"
+    """One of PARTS, by the first of _PARTS in JAX's name for an operation's origin."""
+    found = re.search("|".join(map(re.escape, _PARTS)), scope)
+    return _PARTS[found[0]] if found else "rest"
 
 
 def shorten(scope: str) -> str:

@@ -166,8 +166,13 @@ def check_sizes(config: CLIPConfig, source: str) -> None:
         check_config(config)
     except ValueError as error:
         raise InputError(f"{source}: {error}") from None
-    towers = {"image": vars(config.image), "text": vars(config.text)}
-    sizes = {f"{tower}.{name}": size for tower in towers for name, size in towers[tower].items()}
+    parts = {"image": config.image, "text": config.text, "decoder": config.decoder}
+    sizes = {
+        f"{part}.{name}": size
+        for part, fields in parts.items()
+        for name, size in ({} if fields is None else vars(fields)).items()
+        if not isinstance(size, str)
+    }
     sizes |= {"embed_dim": config.embed_dim, "image.positions": _positions(config)}
     sizes |= {"frames": config.frames or 1}
     for name, size in sizes.items():

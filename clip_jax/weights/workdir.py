@@ -64,7 +64,17 @@ def read_model(workdir: Path) -> tuple[CLIPConfig, dict[str, Any]]:
         step = manager.latest_step()
     if step is None:
         raise InputError(f"{workdir}: holds no finished checkpoint yet")
-    folder = (workdir / "checkpoints" / str(step)).resolve()
+    return read_checkpoint(workdir / "checkpoints" / str(step))
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether this is the folder of one checkpoint of a workdir."""
+    return path.resolve().parent.name == "checkpoints" and (path / "run").is_dir()
+
+
+def read_checkpoint(folder: Path) -> tuple[CLIPConfig, dict[str, Any]]:
+    """As read_model, of the checkpoint in this folder."""
+    folder = folder.resolve()
     try:
         run = read_sealed(folder)
         config = config_from_json(run["model"], str(folder))

@@ -13,13 +13,14 @@ IMAGES = np.random.default_rng(0).normal(size=(3, 24, 24, 3)).astype(np.float32)
 def read_patches(share, key):
     """Which of the nine patches of each image the features depend on: bool [3, 9]."""
     config = ViTConfig(24, 8, width=16, layers=2, heads=2, patch_dropout=share)
-    tower = ViT(config, 8, "quick_gelu", Compute())
+    tower = ViT(config, 8, "quick_gelu", hidden=False, compute=Compute())
     variables = tower.init(jax.random.key(0), IMAGES[:1])
 
     kept = draw_patches(key, len(IMAGES), config)
 
     def total(images):
-        return tower.apply(variables, images, kept).sum()
+        embeddings, _ = tower.apply(variables, images, kept)
+        return embeddings.sum()
 
     gradient = jax.grad(total)(IMAGES)
     return np.abs(cut_patches(gradient, 8)).sum(-1) > 0

@@ -24,6 +24,7 @@ from clip_jax.data.images import Resize
 from clip_jax.data.pipeline import Batches
 from clip_jax.data.sources.spec import open_pairs
 from clip_jax.data.text.tokenizers import SentencePieceTokenizer
+from clip_jax.models.config import BagOfWordsConfig, DecoderConfig
 from clip_jax.parallel.mesh import MeshConfig
 from clip_jax.training import lengths, loop, profile
 from clip_jax.training.assemble import build_step
@@ -102,6 +103,22 @@ def test_a_run_leaves_metrics_checkpoints_results_and_pictures(finished):
     for picture in ("loss.png", "similarity.png"):
         assert (workdir / picture).read_bytes().startswith(b"\x89PNG")
     assert list((workdir / "tensorboard").glob("events*"))
+
+
+def test_evaluations_on_the_way_are_made_once_also_by_a_continued_run(
+    finished, tmp_path, monkeypatch
+):
+    """Killed after the checkpoint of step 4, which was not evaluated yet."""
+    sets = EvaluationConfig(retrieval=("scenes:",), every=2)
+    config = recipe(tmp_path / "work", evaluation=sets)
+    train_interrupted(monkeypatch, config, 4)
+    train(config)
+    lines = read_metrics(tmp_path / "work" / "metrics.jsonl")
+    evaluated = [line for line in lines if "task" in line]
+    assert [line["step"] for line in evaluated] == [2, 4, 6]
+    last = read_metrics(finished[0] / "metrics.jsonl")[-1]
+    assert evaluated[-1] == last
+    assert loss_lines(tmp_path / "work") == loss_lines(finished[0])
 
 
 def timeless(workdir):
@@ -307,6 +324,27 @@ def test_a_run_that_lost_all_checkpoints_says_so(finished, tmp_path, monkeypatch
     told = capsys.readouterr().err
     assert f"{workdir}: has no checkpoint; the run starts from the beginning\n" in told
     assert re.search(r"^stopped after step 1, saved in \d+\.\d s$", told, re.M)
+
+
+CAPTIONING = dataclasses.replace(RECIPE.model, decoder=DecoderConfig(1))
+PREDICTING = {
+    "bag_of_words": dataclasses.replace(RECIPE.model, text=BagOfWordsConfig(context_length=16)),
+    "caption": dataclasses.replace(
+        CAPTIONING, text=dataclasses.replace(RECIPE.model.text, read="none")
+    ),
+    "coca": CAPTIONING,
+}
+
+
+@pytest.mark.parametrize("objective", PREDICTING)
+def test_models_that_predict_words_train_and_are_kept(objective, tmp_path):
+    model = PREDICTING[objective]
+    trained = train(recipe(tmp_path / "work", objective=objective, model=model, steps=3))
+    values = loss_lines(tmp_path / "work")
+    assert values[3] < values[1]
+    kept = clip_jax.load(tmp_path / "work")
+    assert kept.config == trained.config
+    assert jax.tree.all(jax.tree.map(np.array_equal, kept.params, trained.params))
 
 
 def test_siglip_s_objective_trains_and_its_bias_is_kept(tmp_path):

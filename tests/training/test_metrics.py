@@ -7,6 +7,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import pytest
 
+from clip_jax.evaluation.results import Result
 from clip_jax.models.presets import PRESETS
 from clip_jax.parallel.mesh import MeshConfig, make_mesh
 from clip_jax.training.config import TrainConfig
@@ -17,6 +18,7 @@ from clip_jax.training.metrics import (
     describe_rates,
     read_metrics,
     replace_metrics,
+    write_results,
 )
 from clip_jax.training.pace import Pace
 
@@ -34,6 +36,22 @@ def test_lines_after_the_checkpoint_are_dropped(tmp_path):
     lines = read_metrics(tmp_path / "metrics.jsonl")
     assert [(line["step"], line["loss"]) for line in lines] == [(1, 1), (2, 2), (3, 3), (4, 40)]
     assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_evaluations_of_the_step_from_which_a_run_continues_are_made_again(tmp_path):
+    result = Result("cats", "zeroshot_classification", {"acc1": 0.5}, "model")
+    writer = MetricsWriter(tmp_path, 0)
+    for step in (1, 2, 3):
+        writer.write(step, {"loss": 1.0})
+        writer.write_result(step, result)
+    writer.close()
+    MetricsWriter(tmp_path, 2).close()
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    evaluation = {"step": 1, "task": result.task, "dataset": "cats", "acc1": 0.5}
+    assert lines == [{"step": 1, "loss": 1.0}, evaluation, {"step": 2, "loss": 1.0}]
+    write_results(tmp_path / "metrics.jsonl", 2, [result])
+    write_results(tmp_path / "metrics.jsonl", 2, [result])
+    assert read_metrics(tmp_path / "metrics.jsonl") == [*lines, evaluation | {"step": 2}]
 
 
 def test_logger_writes_every_nth_and_the_last(tmp_path):

@@ -35,6 +35,15 @@ def test_the_first_step_alone_counts_with_what_came_before_it(clock):
     assert pace.rates(5) == {"samples_per_second": 4, "input_wait": 0}
 
 
+def test_time_apart_is_no_part_of_the_steps(clock):
+    pace = Pace(0, 8, None)
+    clock(1)
+    with pace.apart():
+        clock(60)
+    clock(1)
+    assert pace.rates(2) == {"samples_per_second": 8, "input_wait": 0}
+
+
 def test_the_wait_for_input_is_a_share_of_the_time(clock):
     pace = Pace(0, 1, None)
     with pace.waiting():

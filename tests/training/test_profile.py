@@ -40,7 +40,7 @@ def test_a_few_steps_are_traced_and_told(tmp_path, capsys):
 
     def step(state, batch):
         matrix = batch["images"]
-        with jax.named_scope("image"), jax.named_scope("encode_image"):
+        with jax.named_scope("image"), jax.named_scope("CLIP.encode_image"):
             heads = (state @ matrix).reshape(64, 8, 2, 64)
             return attention(heads, heads, heads).reshape(512, 128) / 8, {}
 
