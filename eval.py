@@ -12,6 +12,7 @@ import tyro
 from clip_jax.cache import keep_compiled
 from clip_jax.commandline import main, parse
 from clip_jax.evaluation.analyses.bias.probe import Probe as BiasProbe
+from clip_jax.models.generate import Decoding
 from clip_jax.parallel.processes import ProcessesConfig, same_errors, start_processes
 
 if TYPE_CHECKING:
@@ -88,7 +89,9 @@ class Task(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroShot(Task):
-    """Zero-shot classification: acc1, acc5, mean per class recall; of several labels, mAP."""
+    """Zero-shot classification: acc1, acc5, mean per class recall; of several labels, mAP.
+
+    By cosine; by models that predict captions or their words, by how probable the prompts are."""
 
     classnames: str | None = None
     """Class names in place of the data set's: a file of one a line, or JSON."""
@@ -303,6 +306,30 @@ class Classify(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Caption(Settings):
+    """Captions for any pictures, by a model with a decoder: a table, and a contact sheet."""
+
+    model: str
+    """The model, as for the other tasks: CoCa, or trained with objective caption or coca."""
+    images: tuple[str, ...]
+    """Pictures, and folders of them."""
+    decoding: Annotated[Decoding, tyro.conf.OmitArgPrefixes]
+    seed: int = 0
+    """Of method nucleus: other draws."""
+    output: str | None = None
+    """Write the captions here: .csv, else JSON."""
+    sheet: str = "caption.png"
+    """Where the contact sheet is written."""
+
+    def run(self) -> None:
+        from clip_jax.evaluation.pictures.caption import run_caption
+
+        output = None if self.output is None else Path(self.output)
+        how = (self.decoding, self.seed, output, Path(self.sheet))
+        run_caption(self.load, self.model, self.images, *how)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Search(Settings):
     """Search in a folder of pictures, by an index that is built once and then kept up to date."""
 
@@ -350,6 +377,7 @@ Tasks = (
     | Annotated[FewShot, tyro.conf.subcommand("fewshot")]
     | Annotated[Robustness, tyro.conf.subcommand("robustness")]
     | Annotated[Classify, tyro.conf.subcommand("classify")]
+    | Annotated[Caption, tyro.conf.subcommand("caption")]
     | Annotated[Search, tyro.conf.subcommand("search")]
     | Annotated[Overlap, tyro.conf.subcommand("overlap")]
     | Annotated[Bias, tyro.conf.subcommand("bias")]

@@ -1,6 +1,6 @@
 """A model ready for use: architecture, weights, vocabulary and preprocessing in one object."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from clip_jax.data.text.tokenizers import Tokenizer
 from clip_jax.errors import InputError
 from clip_jax.models.clip import CLIP, init_variables, standardize
 from clip_jax.models.config import CLIPConfig, Compute
+from clip_jax.models.generate import GREEDY, Decoding, check_decoding, generate
 from clip_jax.models.presets import PRESETS
 
 Array = jax.Array
@@ -66,12 +67,7 @@ class Model:
 
     def tokenize(self, texts: str | Sequence[str], truncate: bool = False) -> np.ndarray:
         """Texts -> int32 [n, context]. A text that is too long raises ValueError or is cut."""
-        if self.tokenizer is None:
-            raise InputError(
-                "this model came without its vocabulary; name one when loading it, for OpenAI's: "
-                "tokenizer='hf://openai/clip-vit-base-patch32', or the path of its merges file"
-            )
-        return self.tokenizer(texts, truncate)
+        return self._vocabulary(texts, truncate)
 
     def encode_image(
         self, images: Array | np.ndarray, normalize: bool = False, project: bool = True
@@ -82,36 +78,100 @@ class Model:
         standardised inside. project=False: a ViT's features [n, width] before the projection.
         A model of videos (config.video) takes their frames, [n, frames, size, size, 3].
         """
+        self._check_images(images)
+        if self.config.video is not None and not project:
+            raise InputError("a video has no features before the projection; take embeddings")
+        return _encode_image(self.module, self.variables, images, normalize, project)
+
+    def encode_text(self, tokens: Array | np.ndarray, normalize: bool = False) -> Array:
+        """Token ids [n, up to context] -> [n, embed] float32, on request of unit length.
+
+        Raises InputError for a model whose texts have no embeddings.
+        """
+        check_embeds_text(self.config)
+        length = self.config.text.context_length
+        if tokens.ndim != 2 or tokens.shape[1] > length:
+            raise ValueError(f"tokens must be [n, at most {length}], got {list(tokens.shape)}")
+        return _encode_text(self.module, self.variables, tokens, normalize)
+
+    def caption(
+        self, images: Array | np.ndarray, decoding: Decoding = GREEDY, seed: int = 0
+    ) -> list[str]:
+        """Captions for images as encode_image takes them; seed: of decoding by nucleus.
+
+        Raises InputError for a model that makes no captions.
+        """
+        return [self.decode(row) for row in np.asarray(self.write(images, decoding, seed))]
+
+    def write(
+        self, images: Array | np.ndarray, decoding: Decoding = GREEDY, seed: int = 0
+    ) -> Array:
+        """Token ids of `caption`, int32 [n, length]: start, tokens, end, zeros."""
+        check_captions(self.config)
+        check_decoding(decoding)
+        self._check_images(images)
+        return _write(self.module, decoding, self.variables, images, np.uint32(seed % 2**32))
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """The text of a row of token ids."""
+        return self._vocabulary.decode(ids)
+
+    @property
+    def _vocabulary(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise InputError(
+                "this model came without its vocabulary; name one when loading it, for OpenAI's: "
+                "tokenizer='hf://openai/clip-vit-base-patch32', or the path of its merges file"
+            )
+        return self.tokenizer
+
+    def _check_images(self, images: Array | np.ndarray) -> None:
         shape = self.config.input_shape
         if images.shape[1:] != shape:
             expected = ", ".join(map(str, ("n", *shape)))
             raise ValueError(f"images must be [{expected}], got {list(images.shape)}")
-        if self.config.video is not None and not project:
-            raise InputError("a video has no features before the projection; take embeddings")
         if images.dtype != jnp.uint8 and not jnp.issubdtype(images.dtype, jnp.floating):
             raise ValueError(f"images must be uint8 pixels or preprocessed floats: {images.dtype}")
-        return self._encode_image(self.variables, images, normalize=normalize, project=project)
 
-    def encode_text(self, tokens: Array | np.ndarray, normalize: bool = False) -> Array:
-        """Token ids [n, up to context] -> [n, embed] float32, on request of unit length."""
-        length = self.config.text.context_length
-        if tokens.ndim != 2 or tokens.shape[1] > length:
-            raise ValueError(f"tokens must be [n, at most {length}], got {list(tokens.shape)}")
-        return self._encode_text(self.variables, tokens, normalize=normalize)
 
-    @cached_property
-    def _encode_image(self) -> Any:
-        return self._jit("encode_image", "normalize", "project")
+@partial(jax.jit, static_argnames=("module", "normalize", "project"))
+def _encode_image(
+    module: CLIP, variables: Any, images: Array, normalize: bool, project: bool
+) -> Array:
+    """The image tower; all models of one architecture share what is compiled."""
+    apply: Callable[..., Any] = module.apply
+    return apply(variables, images, normalize=normalize, project=project, method="encode_image")
 
-    @cached_property
-    def _encode_text(self) -> Any:
-        return self._jit("encode_text", "normalize")
 
-    def _jit(self, method: str, *options: str) -> Any:
-        def encode(variables: Any, inputs: Array, **chosen: bool) -> Any:
-            return self.apply(variables, inputs, method=method, **chosen)
+@partial(jax.jit, static_argnames=("module", "normalize"))
+def _encode_text(module: CLIP, variables: Any, tokens: Array, normalize: bool) -> Array:
+    """The text tower, likewise."""
+    apply: Callable[..., Any] = module.apply
+    return apply(variables, tokens, normalize=normalize, method="encode_text")
 
-        return jax.jit(encode, static_argnames=options)
+
+@partial(jax.jit, static_argnames=("module", "decoding"))
+def _write(module: CLIP, decoding: Decoding, variables: Any, images: Array, seed: Array) -> Array:
+    """Captions' token ids, likewise."""
+    return generate(module, variables, images, jax.random.key(seed), decoding)
+
+
+def check_embeds_text(config: CLIPConfig) -> None:
+    """Raise InputError if texts have no embeddings to be compared with those of images."""
+    if not config.embeds_text:
+        raise InputError(
+            f"this model makes {config.makes} of images and no embeddings of texts; it can be "
+            "evaluated by zeroshot, and by what takes images alone"
+        )
+
+
+def check_captions(config: CLIPConfig) -> None:
+    """Raise InputError if the model makes no captions."""
+    if config.decoder is None:
+        raise InputError(
+            f"this model makes {config.makes} and no captions; those do that have a decoder: "
+            "CoCa's, or trained with --objective caption or coca"
+        )
 
 
 def resize_of(config: CLIPConfig) -> Resize:

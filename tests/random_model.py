@@ -20,9 +20,9 @@ CAPTIONS = [
 ]
 
 
-def random_model():
-    """ViT-tiny, drawn by numpy, which needs no compilation."""
-    config = PRESETS["ViT-tiny"]
+def random_model(**changes):
+    """ViT-tiny, or what becomes of it by changes of its config; drawn by numpy, not compiled."""
+    config = dataclasses.replace(PRESETS["ViT-tiny"], **changes)
     tokenizer = train_sentencepiece(CAPTIONS, 64, config.text.context_length)
     text = dataclasses.replace(config.text, vocab_size=tokenizer.vocab_size)
     config, rng = dataclasses.replace(config, text=text), np.random.default_rng(0)

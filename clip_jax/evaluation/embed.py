@@ -181,7 +181,7 @@ class Plan:
             rows = encode(batch["inputs"])
             rows, number = jax.device_get(jax.device_put((rows, batch["number"]), everywhere))
             if start == 0:
-                embedded = np.zeros((self.total, rows.shape[1]), np.float32)
+                embedded = np.zeros((self.total, rows.shape[1]), rows.dtype)
             embedded[number[number >= 0]] = rows[number >= 0]
             counts[number[number >= 0]] = True
             on_batch(min(batch_size, self.total - start))

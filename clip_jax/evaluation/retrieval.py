@@ -9,7 +9,7 @@ from clip_jax.data.samples import CaptionedImages
 from clip_jax.errors import InputError
 from clip_jax.evaluation.embed import embed_readable, embed_texts
 from clip_jax.evaluation.nearest import nearest
-from clip_jax.model import Model
+from clip_jax.model import Model, check_embeds_text
 
 RECALL_AT = (1, 5, 10)
 
@@ -54,8 +54,10 @@ def embed_pairs(
 ) -> EmbeddedPairs:
     """Embeddings of the images that can be read and of their captions.
 
-    on_batch is called with the number of images and of captions that are done.
+    on_batch is called with the number of images and of captions that are done. Raises InputError
+    for a model whose texts have no embeddings.
     """
+    check_embeds_text(model.config)
     images, kept = embed_readable(model, data.images, on_batch=on_batch)
     captions = [data.captions[number] for number in kept]
     texts = embed_texts(model, [text for own in captions for text in own], on_batch=on_batch)

@@ -97,7 +97,7 @@ def evaluate_all(
 ) -> list[Result]:
     """Evaluate a trained model on a recipe's sets: a table, results/*.json and similarity.png.
 
-    All processes take part; the first one writes.
+    The picture is of a model that embeds texts. All processes take part; the first one writes.
     """
     if not zeroshot and not retrieval:
         return []
@@ -106,7 +106,8 @@ def evaluate_all(
     if jax.process_index() == 0:
         write_results(results, workdir / "results")
         print_results(results)
-    draw_similarity(model, done[0][1], workdir / "similarity.png")
+    if model.config.embeds_text:
+        draw_similarity(model, done[0][1], workdir / "similarity.png")
     return results
 
 

@@ -9,7 +9,8 @@ from clip_jax.data.prompts import class_prompts
 from clip_jax.data.samples import LabelledImages, Templates
 from clip_jax.evaluation.classifier_cache import cached
 from clip_jax.evaluation.embed import embed_readable, embed_tokens
-from clip_jax.model import Model
+from clip_jax.evaluation.likelihood import score_classes
+from clip_jax.model import Model, check_embeds_text
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Scores:
     """How near each image of a set lies to each class."""
 
     values: np.ndarray
-    """Cosines, float32 [readable images, classes]."""
+    """Cosines, float32 [readable images, classes]; of a model that predicts, how probable the
+    classes' prompts are (likelihood.score_classes)."""
     labels: np.ndarray
     """The labels of these images: [readable images] int, or [readable images, classes] bool."""
     images: np.ndarray
@@ -35,8 +37,10 @@ def build_classifier(
 
     Each prompt's embedding is normalised before the mean, and the mean after it. on_batch is called
     with the number of prompts that are done. cache: keep the classifier on disk, and take it from
-    there if the same model has built it before.
+    there if the same model has built it before. Raises InputError for a model whose texts have no
+    embeddings.
     """
+    check_embeds_text(model.config)
     prompts = class_prompts(classnames, templates)
     tokens = model.tokenize([prompt for own in prompts for prompt in own], truncate=True)
     sizes = [len(own) for own in prompts]
@@ -60,13 +64,26 @@ def score_images(
     on_batch: Callable[[int], None] = lambda done: None,
     cache: bool = False,
 ) -> Scores:
-    """Cosines of the images that can be read with the classes.
+    """Scores of the images that can be read for the classes.
 
     on_batch is called with the number of prompts and of images that are done.
     """
+    if not model.config.embeds_text:
+        return score_by_likelihood(model, data, on_batch)
     classifier = build_classifier(model, data.classnames, data.templates, on_batch, cache)
     rows, images = embed_readable(model, data.images, on_batch=on_batch)
     return Scores(rows @ classifier.T, data.labels[images], images)
+
+
+def score_by_likelihood(
+    model: Model, data: LabelledImages, on_batch: Callable[[int], None]
+) -> Scores:
+    """score_images by a model that predicts: the prompts are read together with the images."""
+    prompts = class_prompts(data.classnames, data.templates)
+    encode = score_classes(model, prompts)
+    on_batch(sum(map(len, prompts)))
+    rows, images = embed_readable(model, data.images, on_batch=on_batch, encode=encode)
+    return Scores(rows, data.labels[images], images)
 
 
 def evaluate_zeroshot(

@@ -20,7 +20,7 @@ from ftfy.fixes import uncurl_quotes
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE
 
-from clip_jax.data.text.tokenizers import as_list, clean, pad_ids
+from clip_jax.data.text.tokenizers import as_list, clean, own_ids, pad_ids
 from clip_jax.errors import InputError
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -116,6 +116,7 @@ def _byte_characters() -> dict[int, str]:
 
 
 BYTE_CHARACTERS = _byte_characters()
+BYTES = {character: byte for byte, character in BYTE_CHARACTERS.items()}
 
 
 def _number_pieces(merges: Sequence[tuple[str, str]]) -> dict[str, int]:
@@ -153,6 +154,7 @@ class BPETokenizer:
         self.vocab_size = start + 2
         self._special = {"<start_of_text>": start, "<end_of_text>": start + 1}
         self._model = BPE(vocab=self._pieces, merges=self.merges, end_of_word_suffix="</w>")
+        self._by_id = list(self._pieces)
         self._frequent = functools.lru_cache(CACHED_WORDS)(self._encode_word)
 
     def __reduce__(self) -> tuple[type["BPETokenizer"], tuple[list[tuple[str, str]], int]]:
@@ -178,6 +180,15 @@ class BPETokenizer:
             return [self._special[word]]
         characters = "".join(BYTE_CHARACTERS[byte] for byte in word.encode("utf-8"))
         return [token.id for token in self._model.tokenize(characters)]
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """A row's words as split_words gives them, a space behind each; no UTF-8 becomes U+FFFD."""
+        text = bytearray()
+        for token in own_ids(ids, self.vocab_size):
+            piece = self._by_id[token]
+            text += bytes(BYTES[character] for character in piece.removesuffix("</w>"))
+            text += b" " * piece.endswith("</w>")
+        return text.decode("utf-8", errors="replace").removesuffix(" ")
 
     def is_openai(self) -> bool:
         """Whether the merges are those of OpenAI's models."""

@@ -37,6 +37,10 @@ class Tokenizer(Protocol):
         """Texts -> int32 [n, context_length]; a longer text raises ValueError or is truncated."""
         ...
 
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """The text of one row of ids, as far as ids keep it; see own_ids."""
+        ...
+
     def save(self, directory: Path) -> None:
         """Write the vocabulary's files, from which vocabulary.open_tokenizer makes it again."""
         ...
@@ -80,6 +84,15 @@ def pad_ids(
     return rows
 
 
+def own_ids(ids: Sequence[int] | np.ndarray, vocab_size: int) -> list[int]:
+    """The tokens of one row of ids: without start, end and what follows it, or padding."""
+    start, end = vocab_size - 2, vocab_size - 1
+    own = np.asarray(ids)
+    ended = own == end
+    own = own[: ended.argmax()] if ended.any() else np.trim_zeros(own, "b")
+    return own[own != start].tolist()
+
+
 class SentencePieceTokenizer:
     """A SentencePiece vocabulary, as trained by train_sentencepiece on one's own captions."""
 
@@ -93,6 +106,10 @@ class SentencePieceTokenizer:
         texts = as_list(texts, self.context_length, truncate)
         ids = self._processor.encode([clean(text) for text in texts])
         return pad_ids(texts, ids, self.vocab_size, self.context_length, truncate)
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """A row's text, normalised and case-folded as it was encoded."""
+        return self._processor.decode(own_ids(ids, self.vocab_size))
 
     def save(self, directory: Path) -> None:
         """Write the vocabulary as a SentencePiece model."""

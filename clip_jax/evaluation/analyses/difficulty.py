@@ -24,7 +24,7 @@ from clip_jax.evaluation.probes.few_shot import fit_shots
 from clip_jax.evaluation.probes.run import both_splits
 from clip_jax.evaluation.results import Result
 from clip_jax.evaluation.zeroshot import build_classifier
-from clip_jax.model import Model
+from clip_jax.model import Model, check_embeds_text
 from clip_jax.parallel.processes import same_errors
 from clip_jax.textfiles import read_table
 
@@ -71,6 +71,8 @@ def run_difficulty(
     """
     with same_errors():
         known = read_people(people)
+        if "zeroshot" in known:
+            check_embeds_text(model.config)
     data, train, test = both_splits(model, spec, cache)
     with same_errors():
         shared = shared_classes(people, known, data.classnames)

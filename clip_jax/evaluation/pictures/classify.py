@@ -16,16 +16,21 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from clip_jax.data.files import read_file
-from clip_jax.data.images import load_image
 from clip_jax.data.prompts import PromptFiles, check_templates, class_prompts, read_labels
 from clip_jax.data.samples import Templates
-from clip_jax.data.sheet import Example, draw_sheet, to_square
 from clip_jax.data.sources.fields import FieldNames
 from clip_jax.data.sources.folder import FolderImages, open_pictures
 from clip_jax.errors import InputError
 from clip_jax.evaluation.embed import embed_readable
-from clip_jax.evaluation.pictures.show import ROWS, plain, printable, report, report_unreadable
+from clip_jax.evaluation.pictures.show import (
+    ROWS,
+    check_sheet,
+    draw_files,
+    plain,
+    printable,
+    report,
+    report_unreadable,
+)
 from clip_jax.evaluation.results import write_file
 from clip_jax.evaluation.run import progress
 from clip_jax.evaluation.zeroshot import build_classifier
@@ -33,8 +38,6 @@ from clip_jax.model import Model
 from clip_jax.parallel.processes import same_errors
 
 BATCH = 128
-SHEET = 60
-"""Pictures on the contact sheet, evenly spread."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,7 @@ def run_classify(
         check_templates(templates or "", names, prompts)
         if top < 1:
             raise InputError(f"top must be at least 1, got {top}")
-        if sheet.suffix.lower() != ".png":
-            raise InputError(f"--sheet {sheet}: is written as PNG, so its name must end in .png")
+        check_sheet(sheet)
         images = open_pictures(places)
     labelling = label_pictures(load(name), images, names, prompts)
     if jax.process_index() != 0:
@@ -132,17 +134,13 @@ def print_labelling(labelling: Labelling, top: int) -> None:
 
 
 def draw_labels(labelling: Labelling, path: Path) -> None:
-    """A contact sheet of pictures, evenly spread, with their most probable labels."""
-    total = len(labelling.files)
-    count = min(SHEET, total)
-    examples = []
-    for number in (number * total // count for number in range(count)):
+    """A contact sheet of the pictures with their most probable labels."""
+
+    def told(number: int) -> list[str]:
         chosen = most_probable(labelling.probabilities[number], labelling.labels, 2)
-        told = [f"{label} {share:.0%}" for label, share in chosen]
-        file = Path(labelling.files[number])
-        picture = to_square(load_image(read_file(str(file))))
-        examples.append(Example(picture, "\n".join([*told, printable(file.name)])))
-    draw_sheet(examples, path)
+        return [f"{label} {share:.0%}" for label, share in chosen]
+
+    draw_files(labelling.files, told, path)
 
 
 def to_json(labelling: Labelling) -> str:

@@ -24,7 +24,7 @@ from clip_jax.evaluation.pictures.show import ROWS, plain, printable, report, re
 from clip_jax.evaluation.results import write_file
 from clip_jax.evaluation.run import progress
 from clip_jax.lock import alone_in
-from clip_jax.model import Model
+from clip_jax.model import Model, check_embeds_text
 
 BATCH = 128
 
@@ -96,6 +96,8 @@ def run_search(
     files = None if folder is None else find_pictures(folder)
     index = open_index(place, folder)
     model = load(name)
+    if questions.texts:
+        check_embeds_text(model.config)
     if files is None:
         index = check_model(index, place, folder, model)
     else:

@@ -1,10 +1,20 @@
-"""How names of picture files appear in tables and files."""
+"""How picture files appear: their names in tables and files, they themselves on a contact sheet."""
+
+from collections.abc import Callable
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
+from clip_jax.data.files import read_file
+from clip_jax.data.images import load_image
+from clip_jax.data.sheet import Example, draw_sheet, to_square
+from clip_jax.errors import InputError
+
 ROWS = 40
 """Lines of a table; what comes after them is counted."""
+SHEET = 60
+"""Pictures on the contact sheet, evenly spread."""
 
 
 def printable(file: str) -> str:
@@ -28,3 +38,21 @@ def report_unreadable(files: list[str]) -> None:
     if files:
         more = f" and {len(files) - ROWS} more" if len(files) > ROWS else ""
         report(f"{len(files)} unreadable, left out: {', '.join(files[:ROWS])}{more}")
+
+
+def check_sheet(path: Path) -> None:
+    """Raise InputError for a name that is not a PNG's."""
+    if path.suffix.lower() != ".png":
+        raise InputError(f"--sheet {path}: is written as PNG, so its name must end in .png")
+
+
+def draw_files(files: list[str], told: Callable[[int], list[str]], path: Path) -> None:
+    """A contact sheet of picture files, evenly spread, each over what is told of its number."""
+    total = len(files)
+    count = min(SHEET, total)
+    examples = []
+    for number in (number * total // count for number in range(count)):
+        file = Path(files[number])
+        picture = to_square(load_image(read_file(str(file))))
+        examples.append(Example(picture, "\n".join([*told(number), printable(file.name)])))
+    draw_sheet(examples, path)

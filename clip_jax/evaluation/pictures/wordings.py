@@ -21,6 +21,7 @@ from clip_jax.data.samples import LabelledImages
 from clip_jax.data.sources.spec import open_labelled
 from clip_jax.errors import InputError
 from clip_jax.evaluation.embed import embed_readable, embed_texts
+from clip_jax.evaluation.likelihood import score_classes
 from clip_jax.evaluation.pictures.show import ROWS, plain, report
 from clip_jax.evaluation.results import Result, check_output, write_file
 from clip_jax.evaluation.run import chance, progress, unread
@@ -113,25 +114,40 @@ def _name(data: LabelledImages, number: int) -> str:
 
 
 def compare(model: Model, data: LabelledImages, wordings: Sequence[Wording]) -> Comparison:
-    """Accuracy of each wording; each image and each text is embedded once. Shows progress."""
-    texts = list(
-        dict.fromkeys(text for wording in wordings for own in wording.prompts for text in own)
-    )
-    with progress(data.name, len(texts) + len(data.images)) as on_batch:
-        embedded = embed_texts(model, texts, on_batch=on_batch)
-        rows, numbers = embed_readable(model, data.images, on_batch=on_batch)
-    row_of = {text: row for text, row in zip(texts, embedded, strict=True)}
+    """Accuracy of each wording. Shows progress."""
+    values, numbers = score_wordings(model, data, wordings)
     labels = data.labels[numbers]
     metrics, accuracy = [], []
-    for wording in wordings:
-        means = [np.mean([row_of[text] for text in own], axis=0) for own in wording.prompts]
-        classifier = np.stack([mean / np.linalg.norm(mean) for mean in means])
-        scores = Scores(rows @ classifier.T, labels, numbers)
+    for own in values:
+        scores = Scores(own, labels, numbers)
         metrics.append(metrics_of(scores))
         accuracy.append(accuracy_by_class(scores, len(data.classnames)))
     images = np.bincount(labels, minlength=len(data.classnames))
     names = [wording.name for wording in wordings]
     return Comparison(data.classnames, images, names, metrics, np.stack(accuracy))
+
+
+def score_wordings(
+    model: Model, data: LabelledImages, wordings: Sequence[Wording]
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Scores of images by each wording, [readable, classes]; and which images could be read.
+
+    Each image and each text is read once.
+    """
+    prompts = [own for wording in wordings for own in wording.prompts]
+    texts = list(dict.fromkeys(text for own in prompts for text in own))
+    with progress(data.name, len(texts) + len(data.images)) as on_batch:
+        if not model.config.embeds_text:
+            encode = score_classes(model, prompts)
+            on_batch(len(texts))
+            rows, numbers = embed_readable(model, data.images, on_batch=on_batch, encode=encode)
+            return np.split(rows, len(wordings), axis=1), numbers
+        embedded = embed_texts(model, texts, on_batch=on_batch)
+        rows, numbers = embed_readable(model, data.images, on_batch=on_batch)
+    row_of = {text: row for text, row in zip(texts, embedded, strict=True)}
+    means = np.stack([np.mean([row_of[text] for text in own], axis=0) for own in prompts])
+    classifier = means / np.linalg.norm(means, axis=1, keepdims=True)
+    return np.split(rows @ classifier.T, len(wordings), axis=1), numbers
 
 
 def accuracy_by_class(scores: Scores, classes: int) -> np.ndarray:

@@ -76,7 +76,9 @@ def project(model: Model, features: Features) -> Features:
 
 def _is_projected_last(model: Model) -> bool:
     """Whether embeddings are a product of features with the projection, and nothing else."""
-    return isinstance(model.config.image, ViTConfig) and model.config.video is None
+    config = model.config
+    linear = isinstance(config.image, ViTConfig) and config.projection == "linear"
+    return linear and config.video is None
 
 
 def _rows(

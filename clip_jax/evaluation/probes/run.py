@@ -15,7 +15,7 @@ from clip_jax.evaluation.probes.few_shot import SHOTS, draw_few_shot, evaluate_f
 from clip_jax.evaluation.probes.probe import Search, evaluate_probe
 from clip_jax.evaluation.results import Result
 from clip_jax.evaluation.run import progress
-from clip_jax.evaluation.zeroshot import build_classifier
+from clip_jax.evaluation.zeroshot import build_classifier, metrics_of, score_images
 from clip_jax.model import Model
 from clip_jax.parallel.processes import same_errors
 
@@ -73,7 +73,12 @@ def run_few_shot(
 def zero_shot_accuracy(
     model: Model, data: LabelledImages, features: Features, cache: bool
 ) -> float:
-    """acc1 of the classifier that the prompts give, on features before the projection."""
+    """acc1 of the classifier that the prompts give, on features before the projection.
+
+    A model that predicts prompts instead reads the images again.
+    """
+    if not model.config.embeds_text:
+        return metrics_of(score_images(model, data))["acc1"]
     classifier = build_classifier(model, data.classnames, data.templates, cache=cache)
     nearest = (project(model, features).rows @ classifier.T).argmax(axis=1)
     return float((nearest == features.labels).mean())

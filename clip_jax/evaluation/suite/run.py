@@ -165,7 +165,8 @@ def evaluate_labelled(model: Model, name: str, found: Found, cache: bool) -> Eva
     result, scores = classify(model, name, replace(data, name=found.name), cache)
     with same_errors():
         own = own_metrics(found.name, found.folder, scores)
-    shown = None if data.multilabel else analyse(data, scores, float(model.logit_scale))
+    scale = float(model.logit_scale) if model.config.embeds_text else 1.0
+    shown = None if data.multilabel else analyse(data, scores, scale)
     result = replace(result, metrics=result.metrics | own)
     return Evaluation(result, len(scores.images), shown)
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import tokenizers
 from ftfy.badness import MOJIBAKE_CATEGORIES, is_bad
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from clip_jax.data.text.bpe import ALONE, ANYWHERE, PLAIN, WORDS, BPETokenizer, split_words
@@ -469,3 +469,19 @@ def test_long_captions_are_cut_before_they_are_cleaned(tokenizer, monkeypatch):
     np.testing.assert_array_equal(ids, short(text[:1024], truncate=True))
     with pytest.raises(ValueError, match="longer than the context"):
         short("a cat " * 1000)
+
+
+@settings(deadline=None)
+@given(st.text(max_size=60))
+@example("a photo, of a café! 日本 🙂")
+@example("</w> <w/>")
+def test_words_come_back(tokenizer, text):
+    words = split_words(text)
+    assume(not {"<start_of_text>", "<end_of_text>"} & {*words})
+    assert tokenizer.decode(tokenizer(text)[0]) == " ".join(words)
+
+
+def test_half_a_character_is_replaced(tokenizer):
+    row = tokenizer("é")[0]
+    assert tokenizer.decode(row) == "é"
+    assert tokenizer.decode([row[0], *tokenizer("日")[0][1:2]]) == "\ufffd"

@@ -13,6 +13,7 @@ from clip_jax.data.text.tokenizers import (
     SENTENCEPIECE,
     SentencePieceTokenizer,
     clean,
+    own_ids,
     pad_ids,
     train_sentencepiece,
 )
@@ -238,3 +239,15 @@ def test_escapes_are_undone_as_html_does(text):
 )
 def test_escapes_of_thousands_of_digits_are_undone_too(text, expected):
     assert clean(text) == expected
+
+
+def test_rows_are_decoded(tokenizer):
+    for text in ["a red square above a circle", "Größe", "", "fish & chips"]:
+        assert tokenizer.decode(tokenizer(text)[0]) == text.lower()
+
+
+@given(st.lists(st.integers(1, 97), max_size=8), st.integers(0, 3))
+def test_a_row_s_own_tokens(tokens, fill):
+    assert own_ids([98, *tokens, 99, 0, 5], 100) == tokens
+    assert own_ids(np.array([98, *tokens, *[0] * fill]), 100) == tokens  # ended by padding
+    assert own_ids([98, 0, *tokens, 99], 100) == [0, *tokens]  # OpenAI's 0 is a token too

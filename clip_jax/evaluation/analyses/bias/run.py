@@ -30,7 +30,7 @@ from clip_jax.evaluation.plots import save_figure
 from clip_jax.evaluation.results import check_output, write_file
 from clip_jax.evaluation.run import progress
 from clip_jax.evaluation.zeroshot import build_classifier
-from clip_jax.model import Model
+from clip_jax.model import Model, check_embeds_text
 from clip_jax.parallel.processes import same_errors
 from clip_jax.textfiles import read_json
 
@@ -54,6 +54,7 @@ class Classes:
 def run_bias(model: Model, name: str, data: Path, probe: Probe, output: Path | None) -> list[Share]:
     """Shares by group. Prints a table; writes a JSON list to `output`, and bars beside it."""
     with same_errors():
+        check_embeds_text(model.config)
         check_output(output)
         groups = probe.groups or default_groups(data)
         wanted = dict.fromkeys((*groups, *probe.label))
