@@ -43,43 +43,46 @@ def forward_flops(config: CLIPConfig) -> dict[str, int]:
 def computed_flops(config: CLIPConfig, groups: Sequence[tuple[int, int]]) -> dict[str, float]:
     """FLOPs of what is computed of one pair's forward pass, on the average of a batch.
 
-    groups: (captions, tokens of each) of the groups by length that the batch is cut into. Of the
-    last block, and of a ResNet's pooling, only the token that is read is computed, with the keys
-    and values of all; a decoder reads all tokens.
+    groups: (captions, tokens of each) of the groups by length that the batch is cut into. Where one
+    token of the last block or of a pooling is read, the rest of it is not computed but for keys and
+    values; a decoder reads all tokens.
     """
     text, captions = config.text, sum(n for n, _ in groups)
-    dense: dict[str, float] = {**forward_flops(config)}
-    if not isinstance(text, TextConfig):
-        return dense | {"image": dense["image"] - _unread(config)}
-    if config.decoder is not None:
-        by_group = [
-            (n, _text(config, t), _decoder(config, config.decoder, text, t)) for n, t in groups
-        ]
-        return dense | {
-            "text": sum(n * flops for n, flops, _ in by_group) / captions,
-            "decoder": sum(n * flops for n, _, flops in by_group) / captions,
-        }
-    of_texts = sum(n * _read_blocks(length, text.width, text.layers) for n, length in groups)
-    return dense | {
-        "image": dense["image"] - _unread(config),
-        "text": of_texts / captions + _projection(config, text.width),
-    }
+    flops: dict[str, float] = {**forward_flops(config)}
+    flops["image"] -= _unread(config)
+    if isinstance(text, TextConfig):
+        flops["text"] = sum(n * _read_text(config, text, t) for n, t in groups) / captions
+        if config.decoder is not None:
+            of_groups = [n * _decoder(config, config.decoder, text, t) for n, t in groups]
+            flops["decoder"] = sum(of_groups) / captions
+    return flops
 
 
 def _unread(config: CLIPConfig) -> int:
     """What the image tower saves where only one token is read, over all frames."""
-    image = config.image
-    if not isinstance(image, ResNetConfig) and image.pool_queries:
-        return 0
+    image, embed_dim = config.image, config.embed_dim
     if isinstance(image, ResNetConfig):
         tokens, channels = (image.image_size // 32) ** 2 + 1, 32 * image.width
-        saved = _attention_pool(tokens, channels, config.embed_dim)
-        saved -= _read_pool(tokens, channels, config.embed_dim)
+        saved = _attention_pool(tokens, channels, embed_dim)
+        saved -= _read_pool(tokens, channels, embed_dim)
+    elif config.decoder is not None:
+        saved = 0
+    elif image.pool_queries:
+        tokens = image.kept_patches + 1
+        saved = _cross(image.pool_queries, embed_dim, tokens, image.width)
+        saved -= _cross(1, embed_dim, tokens, image.width)
     else:
         tokens = image.kept_patches + 1
         saved = image.layers * _block(tokens, image.width)
         saved -= _read_blocks(tokens, image.width, image.layers)
     return saved * (config.frames or 1)
+
+
+def _read_text(config: CLIPConfig, text: TextConfig, tokens: int) -> int:
+    """The text tower as far as it is computed, of captions of so many tokens."""
+    if config.decoder is not None or text.read == "class":
+        return _text(config, tokens)
+    return _read_blocks(tokens, text.width, text.layers) + _projection(config, text.width)
 
 
 def _text(config: CLIPConfig, length: int | None = None) -> int:
@@ -89,7 +92,9 @@ def _text(config: CLIPConfig, length: int | None = None) -> int:
         return 2 * config.embed_dim * text.vocab_size
     if isinstance(text, CBOWConfig):
         return _projection(config, text.width)
-    tokens = (length or text.context_length) + (text.read == "class")
+    tokens = length or text.context_length
+    if text.read == "class":
+        tokens = min(tokens + 1, text.context_length) + 1  # the first padding, if any, and itself
     projection = 0 if text.read == "none" else _projection(config, text.width)
     return text.layers * _block(tokens, text.width) + projection
 

@@ -6,8 +6,10 @@ import math
 import jax
 import pytest
 
-from clip_jax import CLIPConfig, Compute, TextConfig, VideoConfig, ViTConfig
+from clip_jax import CLIPConfig, Compute, ResNetConfig, TextConfig, VideoConfig, ViTConfig
 from clip_jax.models.clip import CLIP, init_variables
+from clip_jax.models.config import BagOfWordsConfig, CBOWConfig, DecoderConfig
+from clip_jax.models.decoder import next_token_logits
 from clip_jax.models.flops import computed_flops, forward_flops
 from clip_jax.models.presets import OPENAI
 
@@ -115,3 +117,98 @@ def test_models_of_time_cost_what_xla_counts(time):
     assert flops["video"] == pytest.approx(all_of_it - rest, rel=0.03)
     assert plain == {name: count for name, count in flops.items() if name != "video"}
     assert plain["image"] == 8 * forward_flops(images)["image"]
+
+
+SMALL = CLIPConfig(
+    embed_dim=24,
+    image=ViTConfig(image_size=24, patch_size=8, width=20, layers=2, heads=2),
+    text=TextConfig(width=16, layers=3, heads=2, context_length=12, vocab_size=50),
+)
+POOLED = dataclasses.replace(SMALL.image, pool_queries=5, pool_heads=4)
+RESNET = ResNetConfig(image_size=64, width=2, layers=(1, 1, 1, 1), heads=4)
+
+
+def traced(config, function, *inputs):
+    """FLOPs of what a function of a model with its methods bound does with such inputs."""
+    model = CLIP(config)
+    variables = jax.eval_shape(lambda: init_variables(model, jax.random.key(0)))
+
+    def run(variables, *inputs):
+        return function(model.bind(variables), variables["params"], *inputs)
+
+    return counted(jax.make_jaxpr(run)(variables, *inputs).jaxpr)
+
+
+def images_of(config):
+    return jax.ShapeDtypeStruct((1, *config.input_shape), "float32")
+
+
+def tokens_of(count, length):
+    return jax.ShapeDtypeStruct((count, length), "int32")
+
+
+@pytest.mark.parametrize("image", [SMALL.image, POOLED, RESNET])
+@pytest.mark.parametrize("read", ["end", "class", "none"])
+def test_captioning_models(image, read):
+    """At the full length the decoder, its logits and the image's tokens are as they are counted."""
+    text = dataclasses.replace(SMALL.text, read=read)
+    config = dataclasses.replace(SMALL, image=image, text=text, decoder=DecoderConfig(2))
+    dense = forward_flops(config)
+    computed = computed_flops(config, [(6, 7), (2, 12)])
+
+    def view(model, _, images):
+        return model.view(images)
+
+    def read_captions(model, params, tokens, images):
+        features = model.read(tokens, model.view(images)[1].repeat(len(tokens), 0))[1]
+        return next_token_logits(features, params)
+
+    image_alone = traced(config, view, images_of(config))
+    assert computed["image"] == image_alone
+    assert image is RESNET or dense["image"] == image_alone  # whose pooling is read at one token
+    whole, *groups = (
+        traced(config, read_captions, tokens_of(n, length), images_of(config)) - image_alone
+        for n, length in [(1, 12), (6, 7), (2, 12)]
+    )
+    assert dense["text"] + dense["decoder"] == whole
+    assert (computed["text"] + computed["decoder"]) * 8 == pytest.approx(sum(groups), rel=1e-12)
+
+
+@pytest.mark.parametrize("read", ["end", "class"])
+@pytest.mark.parametrize("image", [SMALL.image, POOLED])
+def test_poolings_and_class_tokens_without_a_decoder(image, read):
+    config = dataclasses.replace(
+        SMALL, image=image, text=dataclasses.replace(SMALL.text, read=read)
+    )
+    found = computed_flops(config, [(6, 7), (2, 12)])
+    seen = traced(config, lambda model, _, x: model.encode_image(x), images_of(config))
+    texts = [
+        traced(config, lambda model, _, x: model.encode_text(x), tokens_of(*group))
+        for group in [(6, 7), (2, 12)]
+    ]
+    assert found["image"] == seen
+    assert found["text"] * 8 == pytest.approx(sum(texts), rel=1e-12)
+
+
+def test_hidden_layers_of_projections():
+    config = dataclasses.replace(SMALL, projection="mlp")
+    found, plain = computed_flops(config, [(1, 12)]), computed_flops(SMALL, [(1, 12)])
+    assert found["image"] - plain["image"] == 2 * 20**2
+    seen = traced(config, lambda model, _, x: model.encode_image(x), images_of(config))
+    text = traced(config, lambda model, _, x: model.encode_text(x), tokens_of(1, 12))
+    assert found == {"image": seen, "text": text}
+
+
+def test_bags_of_words():
+    """The mean of embeddings is a sum over tokens, which is not counted."""
+    average = dataclasses.replace(SMALL, text=CBOWConfig(16, 12, 50))
+    text = traced(average, lambda model, _, x: model.encode_text(x), tokens_of(1, 12))
+    assert forward_flops(average)["text"] == text - 2 * 12 * 16
+    predicted = dataclasses.replace(SMALL, text=BagOfWordsConfig(12, 50))
+    embeddings = jax.ShapeDtypeStruct((1, 24), "float32")
+    words = traced(predicted, lambda model, _, x: model.word_logits(x), embeddings)
+    assert forward_flops(predicted)["text"] == words
+    for config in (average, predicted):
+        found = computed_flops(config, [(6, 7), (2, 12)])
+        assert found["text"] == forward_flops(config)["text"]
+        assert found["image"] == computed_flops(SMALL, [(6, 7), (2, 12)])["image"]
