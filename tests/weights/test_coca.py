@@ -1,17 +1,46 @@
 """CoCa's tensors: open_clip's own come back out of what was read, and go into open_clip itself."""
 
 import dataclasses
+import hashlib
 import json
+from functools import partial
 
 import jax
 import numpy as np
 import pytest
 from coca import NAMES, golden
+from flax.traverse_util import flatten_dict
 from safetensors.numpy import load_file
 from tensors import section
 
 import clip_jax
-from clip_jax import InputError, Model
+from clip_jax import CLIPConfig, InputError, Model, TextConfig, ViTConfig
+from clip_jax.models.clip import CLIP, init_variables
+from clip_jax.models.config import DecoderConfig
+from clip_jax.weights.openai import openai_layout
+
+RELEASED = {
+    "coca_ViT-B-32": (629, "9573942b2bf060f2", 512, ViTConfig(224, 32, 768, 12, 12)),
+    "coca_ViT-L-14": (773, "f3780e3e6c016f86", 768, ViTConfig(224, 14, 1024, 24, 16)),
+}
+"""The tensors of open_clip's models: how many, and the first digits of the SHA-256 of the sorted
+lines "name [shape]"; the width of all but the image tower, and that without its pooling."""
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_the_released_have_open_clip_s_tensors(name):
+    count, digits, width, image = RELEASED[name]
+    config = CLIPConfig(
+        width,
+        dataclasses.replace(image, pool_queries=256),
+        TextConfig(width, layers=12, heads=8, context_length=76, read="class"),
+        decoder=DecoderConfig(12),
+    )
+    shapes = jax.eval_shape(partial(init_variables, CLIP(config)), jax.random.key(0))
+    leaves = flatten_dict(shapes, sep="/")
+    lines = sorted(f"{t.name} {list(t.shape(leaves[t.path]))}" for t in openai_layout(config))
+    assert len(lines) == count
+    assert hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16] == digits
 
 
 def saved(name, folder):
