@@ -24,9 +24,10 @@ def attention(
 
     q [B, T, H, K]; k and v [B, S, H, K] -> [B, T, H, K]. With key_lengths [B], a sequence's keys
     from that position on are ignored; with keys [B, S] bool, those that are False.
-    implementation: "xla" (or "auto") anywhere, "cudnn" on NVIDIA GPUs in bfloat16.
+    implementation: "xla" (or "auto") anywhere, "cudnn" on NVIDIA GPUs in bfloat16, unless keys are
+    given: its masks are of all pairs, of even lengths, and cost a gradient.
     """
-    if implementation == "auto":
+    if implementation == "auto" or keys is not None:
         implementation = "xla"
     with jax.named_scope(SCOPE):
         return jax.nn.dot_product_attention(
