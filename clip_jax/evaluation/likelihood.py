@@ -96,12 +96,13 @@ def by_captions(module: CLIP, mesh: Mesh, variables: Any, pixels: Array) -> Scor
     projection = variables["params"]["decoder"]["projection"]
 
     def score(tokens: Array) -> Array:
-        pairs = (len(pixels), len(tokens))
-        prompts = jnp.broadcast_to(tokens, (*pairs, tokens.shape[1])).reshape(-1, tokens.shape[1])
-        images = jnp.broadcast_to(seen[:, None], (*pairs, *seen.shape[1:]))
-        images = images.reshape(-1, *seen.shape[1:])
-        _, features = apply(variables, prompts, images, method="read")
+        states = apply(
+            variables, tokens, method=lambda own, tokens: own.text(tokens, states=True)[1]
+        )
+        of_all = jnp.tile(states, (len(pixels), 1, 1))
+        features = apply(variables, of_all, seen, method=lambda own, *given: own.decoder(*given))
+        prompts = jnp.tile(tokens, (len(pixels), 1))
         losses, counts = token_losses(Captions(features, prompts), projection, mesh)
-        return -(losses.sum(axis=1) / counts.sum(axis=1)).reshape(pairs)
+        return -(losses.sum(axis=1) / counts.sum(axis=1)).reshape(len(pixels), len(tokens))
 
     return score

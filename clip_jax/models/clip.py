@@ -139,6 +139,7 @@ class CLIP(nn.Module):
     def read(self, tokens: Array, seen: Array, normalize: bool = False) -> tuple[Array, Array]:
         """Captions [B, T] int and their images' tokens, as `view` gives them.
 
+        Or captions [B * K, T], K of each image, those of one together.
         -> embeddings [B, embed_dim] float32, or [B, 0] of a model that has none for texts; and
         features [B, T, width] in the compute dtype, of which decoder.next_token_logits makes the
         logits of the token behind each.

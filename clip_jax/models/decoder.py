@@ -37,6 +37,8 @@ class Decoder(nn.Module):
     def __call__(self, states: Array, image: Array) -> Array:
         """The text tower's states [B, T, D] and the image's tokens [B, S, C] -> features [B, T, D].
 
+        Of K captions an image, states [B * K, T, D], those of one image together; its tokens are
+        then read once for all of them.
         The features of token t times `projection` [D, vocabulary] are the logits of token t + 1;
         who asks for them does so in tiles (losses/words.py), or for one token.
         """
@@ -57,7 +59,9 @@ class Decoder(nn.Module):
 
         def layer(x: Array, params: Any) -> tuple[Array, None]:
             x = apply_causal({"params": params["blocks"]}, x)
-            return apply_cross({"params": params["image_blocks"]}, x, image), None
+            together = x.reshape(len(image), -1, width)
+            together = apply_cross({"params": params["image_blocks"]}, together, image)
+            return together.reshape(x.shape), None
 
         step = rematerialised(layer, self.compute.remat)
         x, _ = jax.lax.scan(step, states, stacked, unroll=bool(self.compute.unroll))

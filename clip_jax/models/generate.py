@@ -75,8 +75,6 @@ def generate(module: CLIP, variables: Any, images: Array, key: Array, decoding: 
     _, seen = apply(variables, images, method="view")
     text = module.config.text
     length = min(decoding.length, text.context_length)
-    if decoding.method == "beam":
-        seen = jnp.repeat(seen, decoding.beams, axis=0)
 
     def read(tokens: Array, place: Array) -> Array:
         _, features = apply(variables, tokens, seen, method="read")

@@ -14,7 +14,10 @@ from clip_jax.evaluation.analyses.difficulty import (
     run_difficulty,
 )
 from clip_jax.evaluation.probes.features import Features
+from clip_jax.model import Model
+from clip_jax.models.presets import PRESETS
 
+MODEL = Model(PRESETS["ViT-tiny"], params={})
 NAMES = ["cat", "dog", "tree", "fox"]
 
 
@@ -67,7 +70,7 @@ def splits(monkeypatch):
 
 def test_the_model_is_measured_in_the_same_settings(people, splits, tmp_path, capsys):
     picture = tmp_path / "out" / "difficulty.png"
-    metrics = run_difficulty(None, "m", "shapes", people, 2, False, picture).metrics
+    metrics = run_difficulty(MODEL, "m", "shapes", people, 2, False, picture).metrics
     assert metrics["zeroshot_people"] == pytest.approx(0.7)
     assert metrics["zeroshot_model"] == 1  # of cat, dog and tree
     assert "zeroshot_correlation" not in metrics
@@ -83,7 +86,7 @@ def test_classes_without_test_images_do_not_count(people, splits, monkeypatch):
     data, train, test = difficulty.both_splits()
     kept = test[test.labels != 0]
     monkeypatch.setattr(difficulty, "both_splits", lambda *a: (data, train, kept))
-    message = refusal(run_difficulty, None, "m", "shapes", people, 1, False)
+    message = refusal(run_difficulty, MODEL, "m", "shapes", people, 1, False)
     assert "2 of the classes of zeroshot have test images in shapes" in message
 
 
@@ -92,7 +95,7 @@ def test_tables_that_are_refused(people, splits):
 
     def refused(changed):
         people.write_text(changed)
-        return refusal(run_difficulty, None, "m", "shapes", people, 1, False)
+        return refusal(run_difficulty, MODEL, "m", "shapes", people, 1, False)
 
     assert "'wolf' is no class" in refused(text.replace("dog", "wolf"))
     assert "row 2 has '90'; accuracies are shares" in refused(text.replace("0.9", "90"))
