@@ -347,6 +347,17 @@ def test_models_that_predict_words_train_and_are_kept(objective, tmp_path):
     assert jax.tree.all(jax.tree.map(np.array_equal, kept.params, trained.params))
 
 
+def test_any_checkpoint_of_a_run_loads_as_a_model(finished):
+    workdir, model = finished
+    before, last = (clip_jax.load(workdir / "checkpoints" / step) for step in ("4", "6"))
+    same = [
+        jax.tree.all(jax.tree.map(np.array_equal, model.params, kept.params))
+        for kept in (before, last)
+    ]
+    assert same == [False, True]
+    assert (before.tokenize("a cat") == model.tokenize("a cat")).all()
+
+
 def test_siglip_s_objective_trains_and_its_bias_is_kept(tmp_path):
     model = train(recipe(tmp_path, objective="sigmoid", model=BIASED))
     assert model.params["logit_bias"] != -10
@@ -454,6 +465,10 @@ def test_another_recipe_in_the_workdir_is_refused(finished, changes, message):
         ({"model": RESNET, "micro_batch": 1}, "set --model.image.frozen-statistics"),
         ({"objective": "sigmoid"}, "set --model.initial-logit-bias -10"),
         ({"model": BIASED}, "initial_logit_bias is for --objective sigmoid"),
+        ({"objective": "coca"}, "embeddings; set --objective contrastive or sigmoid, or start"),
+        ({"model": PREDICTING["caption"]}, "this one makes captions; set --objective caption"),
+        ({"caption_weight": -1.0}, "caption_weight must not be negative"),
+        ({"evaluation": EvaluationConfig(every=0)}, "evaluation.every must be at least 1"),
         ({"steps": 2}, "warmup_steps 2 leaves nothing of 2 steps"),
         ({"log_every": 0}, "log_every must be at least 1"),
         (
