@@ -54,7 +54,6 @@ class Classes:
 def run_bias(model: Model, name: str, data: Path, probe: Probe, output: Path | None) -> list[Share]:
     """Shares by group. Prints a table; writes a JSON list to `output`, and bars beside it."""
     with same_errors():
-        check_embeds_text(model.config)
         check_output(output)
         groups = probe.groups or default_groups(data)
         wanted = dict.fromkeys((*groups, *probe.label))
@@ -68,6 +67,7 @@ def run_bias(model: Model, name: str, data: Path, probe: Probe, output: Path | N
         extra = [each for kind in classes.extra.values() for each in kind]
         every = list(dict.fromkeys([*classes.own, *extra, *probe.added, *labels]))
         check_templates(probe.templates or "", every, templates)
+        check_embeds_text(model.config)
     with progress(people.name, len(people)) as on_batch:
         rows, read = embed_readable(model, people, on_batch=on_batch)
     cosines = rows @ build_classifier(model, every, templates).T
