@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from coca import WRITING, golden
 
 from clip_jax.models.clip import CLIP, init_variables
 from clip_jax.models.config import DecoderConfig, TextConfig, ViTConfig
@@ -40,6 +41,18 @@ def write(model, images=IMAGES, seed=0, **how):
     module, variables = model
     run = jax.jit(generate, static_argnums=(0, 4))
     return np.asarray(run(module, variables, images, jax.random.key(seed), Decoding(**how)))
+
+
+@pytest.mark.parametrize("name", ["pooled", "square"])
+def test_greedy_captions_are_open_clip_s(name):
+    config, variables, theirs = golden(name)
+    assert WRITING["generation_type"] == "top_k" and WRITING["top_k"] == 1
+    how = {"length": WRITING["seq_len"], "min_length": WRITING["min_seq_len"]}
+    with jax.default_matmul_precision("highest"):
+        written = write((CLIP(config), variables), theirs["images"], **how)
+    expected = theirs["written"]
+    np.testing.assert_array_equal(written[:, : expected.shape[1]], expected)
+    assert not written[:, expected.shape[1] :].any()
 
 
 @partial(jax.jit, static_argnums=0)
