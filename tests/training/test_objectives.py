@@ -8,12 +8,15 @@ import pytest
 from states import first_state
 
 from clip_jax import CLIPConfig, TextConfig, ViTConfig
+from clip_jax.losses.caption import caption
+from clip_jax.losses.sigmoid import sigmoid
 from clip_jax.models.clip import CLIP
 from clip_jax.models.config import BagOfWordsConfig, CBOWConfig, DecoderConfig, ResNetConfig
 from clip_jax.parallel.mesh import MeshConfig, make_mesh, put_batch
+from clip_jax.training.assemble import build_step
 from clip_jax.training.config import TrainConfig
 from clip_jax.training.lengths import LengthGroups
-from clip_jax.training.objectives import OBJECTIVES
+from clip_jax.training.objectives import OBJECTIVES, Objective
 from clip_jax.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
 from clip_jax.training.step import make_train_step
 
@@ -94,6 +97,24 @@ def test_captions_in_groups_are_refused_in_micro_batches():
 )
 def test_captions_are_cut_into_groups_where_that_helps(model, micro_batch, groups):
     assert TrainConfig(model, micro_batch=micro_batch).most_groups == groups
+
+
+def test_one_more_objective_is_a_function_and_a_line(monkeypatch):
+    """SigLIP's loss beside captions, in the whole step as a recipe makes it."""
+
+    def both(outputs, params, mesh):
+        told, _ = sigmoid(outputs, params, mesh)
+        written, _ = caption(outputs, params, mesh)
+        return told + written, {"told": told, "written": written}
+
+    monkeypatch.setitem(OBJECTIVES, "both", Objective(both, MODELS["coca"].makes))
+    config = TrainConfig(replace(MODELS["coca"], initial_logit_bias=-1.0), objective="both")
+    mesh, model = make_mesh(MeshConfig()), CLIP(config.model)
+    optimizer = make_optimizer(config.optimizer, config.steps)
+    step = build_step(config, model, optimizer, mesh)
+    _, metrics = step(first_state(model, optimizer, mesh), put_batch(batch(0, False), mesh))
+    assert metrics["loss"] == pytest.approx(metrics["told"] + metrics["written"])
+    assert metrics["gradient_norm"] > 0
 
 
 def test_a_decoder_reads_the_places_of_a_resnet():
