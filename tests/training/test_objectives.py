@@ -108,7 +108,8 @@ def test_one_more_objective_is_a_function_and_a_line(monkeypatch):
         return told + written, {"told": told, "written": written}
 
     monkeypatch.setitem(OBJECTIVES, "both", Objective(both, MODELS["coca"].makes))
-    config = TrainConfig(replace(MODELS["coca"], initial_logit_bias=-1.0), objective="both")
+    model = replace(MODELS["coca"], initial_logit_bias=-1.0)
+    config = TrainConfig(model, objective="both", steps=3000)
     mesh, model = make_mesh(MeshConfig()), CLIP(config.model)
     optimizer = make_optimizer(config.optimizer, config.steps)
     step = build_step(config, model, optimizer, mesh)
