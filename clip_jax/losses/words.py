@@ -4,6 +4,8 @@ With 50,000 token ids the logits of one batch outgrow its activations; they are 
 rows, and again for the gradient.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -31,7 +33,7 @@ def word_losses(
     def on_shard(
         axes: Axes, features: Array, targets: Array, weights: Array, projection: Array, bias: Array
     ) -> Array:
-        @jax.checkpoint
+        @partial(jax.checkpoint, prevent_cse=False)
         def tile(rows: tuple[Array, ...]) -> Array:
             _, features, targets, weights = rows
             kernel = projection.astype(features.dtype)  # in each: gradients of tiles add in float32
