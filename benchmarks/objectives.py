@@ -16,6 +16,7 @@ get as far as the lower of both; writes WORKDIR/STUDY.png and STUDY.json.
 import argparse
 import dataclasses
 import json
+import math
 import subprocess
 import sys
 import time
@@ -110,12 +111,18 @@ def main() -> None:
     names = [field.name for field in dataclasses.fields(Budget)]
     budget = Budget(**{name: getattr(arguments, name) for name in names})
     for name, arms in studies.items():
-        check_arms(arms)
+        check_arms(arms, budget)
         run_study(name, arms, budget)
 
 
-def check_arms(arms: dict[str, Arm]) -> None:
-    """Stop unless the recipes share what a comparison needs."""
+def check_arms(arms: dict[str, Arm], budget: Budget) -> None:
+    """Stop unless the recipes share what a comparison needs, and each can be evaluated."""
+    recipes = {arm.recipe for arm in arms.values()}
+    if len({Path(recipe).stem for recipe in recipes}) < len(recipes):
+        sys.exit("two recipes have the same file name, and so would have the same workdir")
+    for recipe in recipes:
+        if budget.data is None and not load_recipe(recipe, TrainConfig).evaluation.zeroshot:
+            sys.exit(f"{recipe} names no zero-shot set; give --data SPEC")
     for field in ("model.image", "data", "batch_size", "steps"):
         found = {
             name: shared(load_recipe(arm.recipe, TrainConfig), field) for name, arm in arms.items()
@@ -238,9 +245,9 @@ def mean_curve(runs: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def images_ratio(slow: tuple[np.ndarray, np.ndarray], fast: tuple[np.ndarray, np.ndarray]) -> float:
-    """How many times as many images one needs for the accuracy that both reach."""
+    """How many times as many images one needs for the accuracy that both reach; nan if it is 0."""
     level = min(slow[1][-1], fast[1][-1])
-    return seen_at(level, *slow) / seen_at(level, *fast)
+    return math.nan if level == 0 else seen_at(level, *slow) / seen_at(level, *fast)
 
 
 def seen_at(level: float, images: np.ndarray, accuracy: np.ndarray) -> float:

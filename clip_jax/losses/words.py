@@ -4,6 +4,8 @@ With 50,000 token ids the logits of one batch outgrow its activations; they are 
 rows, and again for the gradient.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -24,17 +26,17 @@ def word_losses(
     """For each row, the weighted sum over its targets of -log softmax(features projection + bias).
 
     features [n, D]; projection [D, V]; bias [V]; targets [n, K] int; weights [n, K] -> float32 [n].
-    The product is computed in the features' dtype with a float32 result.
+    The product is computed in the features' dtype with a float32 result; gradients of the tiles are
+    added up in the projection's dtype.
     """
 
     def on_shard(
         axes: Axes, features: Array, targets: Array, weights: Array, projection: Array, bias: Array
     ) -> Array:
-        kernel = projection.astype(features.dtype)
-
-        @jax.checkpoint
+        @partial(jax.checkpoint, prevent_cse=False)
         def tile(rows: tuple[Array, ...]) -> Array:
             _, features, targets, weights = rows
+            kernel = projection.astype(features.dtype)  # in each: gradients of tiles add in float32
             logits = jnp.matmul(features, kernel, preferred_element_type=jnp.float32) + bias
             of_targets = jnp.take_along_axis(logits, targets, axis=1)
             missing = jax.nn.logsumexp(logits, axis=1, keepdims=True) - of_targets

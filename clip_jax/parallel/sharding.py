@@ -12,21 +12,20 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-# The first rule found in a path decides; stacked parameters have the layer as leading axis.
-# Matrices are split over fsdp; over tensor, heads and the inside of the MLP.
+# The first rule found in a path decides. It is about the last axes of a shape: stacked parameters
+# have the layer before them. Matrices are split over fsdp; over tensor, heads and the inside of the
+# MLP. The outputs of a projection may be a vocabulary, whose size is any number; a decoder's is
+# split by its inputs.
 RULES: tuple[tuple[str, P], ...] = (
-    (r"attention_pool/qkv_kernel$", P("fsdp", None, "tensor", None)),
-    (r"attention_pool/qkv_bias$", P(None, "tensor", None)),
-    (r"_rest/\w+/conv/kernel$", P(None, None, None, None, "fsdp")),
-    (r"conv/kernel$", P(None, None, None, "fsdp")),
-    (r"attention/qkv_kernel$", P(None, "fsdp", None, "tensor", None)),
-    (r"attention/qkv_bias$", P(None, None, "tensor", None)),
-    (r"attention/out_kernel$", P(None, "tensor", None, "fsdp")),
-    (r"mlp/up_kernel$", P(None, "fsdp", "tensor")),
-    (r"mlp/up_bias$", P(None, "tensor")),
-    (r"mlp/down_kernel$", P(None, "tensor", "fsdp")),
-    (r"patch_embedding$", P(None, None, None, "fsdp")),
-    (r"(token_embedding|projection)$", P(None, "fsdp")),
+    (r"/(qkv|kv)_kernel$", P("fsdp", None, "tensor", None)),
+    (r"/q_kernel$", P("fsdp", "tensor", None)),
+    (r"/qkv_bias$", P(None, "tensor", None)),
+    (r"attention/out_kernel$", P("tensor", None, "fsdp")),
+    (r"mlp/up_kernel$", P("fsdp", "tensor")),
+    (r"mlp/up_bias$", P("tensor")),
+    (r"mlp/down_kernel$", P("tensor", "fsdp")),
+    (r"decoder/projection$", P("fsdp", None)),
+    (r"(conv/kernel|patch_embedding|token_embedding|projection)$", P("fsdp")),
 )
 
 
@@ -44,11 +43,12 @@ def tree_shardings(tree: Any, mesh: Mesh) -> Any:
     def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
         name = path_name(path)
         spec = next((spec for rule, spec in RULES if re.search(rule, name)), P())
-        if len(spec) > leaf.ndim:
-            spec = P()
+        if not 0 < len(spec) <= leaf.ndim:
+            return NamedSharding(mesh, P())
+        axes = [None] * (leaf.ndim - len(spec)) + list(spec)
         fitting = [
             axis if axis and size % mesh.shape[axis] == 0 else None
-            for axis, size in zip(spec, leaf.shape, strict=False)
+            for axis, size in zip(axes, leaf.shape, strict=True)
         ]
         return NamedSharding(mesh, P(*fitting))
 

@@ -9,10 +9,16 @@ from jax.sharding import Mesh
 from clip_jax.data.samples import PairSource
 from clip_jax.data.sources.spec import open_captioned, open_labelled
 from clip_jax.errors import InputError
+from clip_jax.model import check_embeds_text
 from clip_jax.parallel.mesh import batch_shards, process_share
 from clip_jax.parallel.processes import gather, same_errors
 from clip_jax.training.captions import spread
-from clip_jax.training.config import OPERATIONAL, TrainConfig, flatten_config
+from clip_jax.training.config import (
+    OPERATIONAL,
+    TrainConfig,
+    flatten_config,
+    flatten_defaults,
+)
 
 
 def check_batch(config: TrainConfig, mesh: Mesh) -> None:
@@ -35,7 +41,12 @@ def check_batch(config: TrainConfig, mesh: Mesh) -> None:
 
 
 def check_evaluation(config: TrainConfig) -> None:
-    """Open the evaluation sets, so that a wrong one is refused before training, not after."""
+    """Open the evaluation sets, so that a wrong one is refused before training, not after.
+
+    So is retrieval by a model that does not embed texts.
+    """
+    if config.evaluation.retrieval:
+        check_embeds_text(config.model)
     size, frames = config.model.image.image_size, config.model.frames
     for spec in config.evaluation.zeroshot:
         open_labelled(spec, size, frames=frames)
@@ -54,9 +65,13 @@ def check_processes_agree(config: TrainConfig, source: PairSource) -> None:
 
 
 def check_same_recipe(saved: dict[str, Any], config: TrainConfig, source: PairSource) -> None:
-    """Refuse to continue a run with another recipe or other data."""
+    """Refuse to continue a run with another recipe or other data.
+
+    What a run does not say, because it was begun when there was no such field, is as by default.
+    """
     here = {"config": flatten_config(config), "data": fingerprint(source)}
-    differences = find_differences(saved, here, OPERATIONAL)
+    there = saved | {"config": flatten_defaults(config) | saved["config"]}
+    differences = find_differences(there, here, OPERATIONAL)
     if differences:
         raise InputError(
             f"{config.workdir}: holds a run of another recipe ({differences})"

@@ -65,7 +65,8 @@ class EvaluationConfig:
     retrieval: tuple[str, ...] = ()
     """Retrieval sets, likewise."""
     every: int | None = None
-    """Steps between evaluations on the way; by default there are none but after the last step."""
+    """Steps between evaluations on the way, best a multiple of checkpoint.every; by default there
+    are none but after the last step."""
 
 
 @dataclass(frozen=True)
@@ -265,6 +266,18 @@ def flatten_config(config: Any, prefix: str = "") -> dict[str, Any]:
             flat |= flatten_config(value, f"{name}.")
         else:
             flat[name] = _as_lists(value)
+    return flat
+
+
+def flatten_defaults(config: Any, prefix: str = "") -> dict[str, Any]:
+    """The same of the values that fields have by default, where they have any."""
+    flat: dict[str, Any] = {}
+    for item in dataclasses.fields(config):
+        value, name = getattr(config, item.name), f"{prefix}{item.name}"
+        if dataclasses.is_dataclass(value):
+            flat |= flatten_defaults(value, f"{name}.")
+        elif item.default is not dataclasses.MISSING:
+            flat[name] = _as_lists(item.default)
     return flat
 
 

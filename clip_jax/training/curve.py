@@ -16,7 +16,7 @@ def draw_curve(metrics: Path, path: Path) -> None:
     steps = [line["step"] for line in lines]
     figure, axes = pyplot.subplots(figsize=(8, 4.5))
     axes.plot(steps, [line["loss"] for line in lines], color="tab:blue", label="loss")
-    axes.set(xlabel="step", ylabel="loss", title="contrastive loss")
+    axes.set(xlabel="step", ylabel="loss")
     axes.grid(alpha=0.3)
     scale = axes.twinx()
     scale.plot(steps, [line["logit_scale"] for line in lines], color="tab:orange", lw=1)

@@ -24,7 +24,7 @@ from clip_jax.parallel.hlo import Collective
 from clip_jax.parallel.topology import ENVIRONMENT, Chip, check_compiler, parse_slice
 from clip_jax.training.config import TrainConfig, check_train_config
 from clip_jax.training.estimate import estimate_step, pair_flops
-from clip_jax.training.footprint import HERE, Footprint
+from clip_jax.training.footprint import HERE, Footprint, vocabulary_size
 
 COMPILE = "import sys; from clip_jax.training.footprint import answer; answer(sys.argv[1])"
 
@@ -36,6 +36,7 @@ def dry_run(config: TrainConfig) -> bool:
     recipe or a machine that cannot be.
     """
     check_train_config(config)
+    config = with_vocabulary(config)
     target = config.dry_run
     if not target:
         raise InputError("dry_run must be here or a TPU slice such as tpu:v5e-256")
@@ -49,6 +50,12 @@ def dry_run(config: TrainConfig) -> bool:
     if not footprint.fits and micro_batches(config, footprint):
         report_largest(config, footprint, machine)
     return footprint.fits
+
+
+def with_vocabulary(config: TrainConfig) -> TrainConfig:
+    """The recipe with the vocabulary in use: what predicts words costs by its size."""
+    text = dataclasses.replace(config.model.text, vocab_size=vocabulary_size(config))
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, text=text))
 
 
 # --- the compiler's process

@@ -35,11 +35,12 @@ def make_embed(model: CLIP, mesh: Mesh, train_image: bool, micro_batch: int | No
     if micro_batch is not None and train_image and model.config.updates_statistics:
         raise ValueError("micro-batches would normalise by their own statistics; freeze these")
     captioning = model.config.decoder is not None
-    run = run_captioning if captioning else run_embedding
-    run_towers: Towers = partial(run, model, mesh, train_image)
+    run_towers: Towers = partial(run_embedding, model, train_image)
+    if captioning:
+        run_towers = partial(run_captioning, model, mesh, train_image)
 
     def embed(variables: Any, batch: Batch, key: Array) -> tuple[Outputs, Any]:
-        rows = drop_patches(batch, key, model)
+        rows = drop_patches(batch, key, model) if train_image else dict(batch)
         order = rows.get("order")
         if micro_batch is None:
             (image, texts, captions), statistics = run_towers(variables, rows)
@@ -48,10 +49,8 @@ def make_embed(model: CLIP, mesh: Mesh, train_image: bool, micro_batch: int | No
                 raise ValueError("a decoder's captions come with their images in micro-batches")
             rows.pop("order", None)
             in_parts = in_micro_batches(lambda *given: run_towers(*given)[0], micro_batch, mesh)
-            (image, texts, captions), statistics = (
-                in_parts(variables, rows),
-                variables["batch_stats"],
-            )
+            image, texts, captions = in_parts(variables, rows)
+            statistics = variables["batch_stats"]
         text = texts[0] if order is None else in_order(texts, order, mesh)
         tokens = jnp.zeros((len(image), 0), jnp.int32) if order is not None else batch["tokens"]
         return Outputs(image, text, tokens, captions), statistics
@@ -60,7 +59,7 @@ def make_embed(model: CLIP, mesh: Mesh, train_image: bool, micro_batch: int | No
 
 
 def run_embedding(
-    model: CLIP, mesh: Mesh, train_image: bool, variables: Any, rows: Batch
+    model: CLIP, train_image: bool, variables: Any, rows: Batch
 ) -> tuple[tuple[Array, Texts, tuple[Captions, ...]], Any]:
     """Both towers, each for itself; texts in groups by length."""
     compared = model.config.embeds_text

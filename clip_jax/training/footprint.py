@@ -43,7 +43,7 @@ class Footprint:
     memory: int
     """Bytes that are there."""
     trained: frozenset[str]
-    """What is not frozen altogether of "image", "text" and "video"."""
+    """What is not frozen altogether of "image", "text", "video" and "decoder"."""
     collectives: tuple[Collective, ...] = ()
     """None where the step does not fit."""
     cycles: int = 0

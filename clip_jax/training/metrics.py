@@ -35,8 +35,7 @@ class MetricsWriter:
 
     Opened at the step from which a run continues: lines of later steps, which an interrupted run
     left without a checkpoint, are dropped, for they will be written again; so are the evaluations
-    of that step. On a full disk lines are
-    lost, which is reported once, and the run goes on.
+    of that step. On a full disk lines are lost, which is reported once, and the run goes on.
     """
 
     def __init__(self, workdir: Path, start_step: int):

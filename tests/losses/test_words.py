@@ -116,6 +116,22 @@ def test_bfloat16_features_lose_only_their_own_rounding():
     assert relative(losses, expected) < 1e-5
 
 
+def test_bfloat16_gradients_of_many_tiles_add_up(monkeypatch):
+    """In bfloat16 a sum of 1,024 alike would not grow beyond 256."""
+    monkeypatch.setattr(tiles, "TILE_ROWS", 4)
+    _, projection, bias, targets, weights, by_losses = random_inputs(4096, 4, 6, 1)
+    features = jnp.ones((4096, 4), jnp.bfloat16)
+    weights, by_losses = np.ones_like(weights), np.ones_like(by_losses)
+
+    def total(projection):
+        return word_losses(features, projection, bias, targets, weights, None).sum()
+
+    rounded = np.asarray(jnp.asarray(projection, jnp.bfloat16), np.float32)
+    inputs = np.ones((4096, 4)), rounded, bias, targets, weights, by_losses
+    _, (_, expected, _) = float64_losses_and_gradients(*inputs)
+    assert relative(jax.jit(jax.grad(total))(projection), expected) < 1e-2
+
+
 @pytest.mark.parametrize("devices", [None, 8])
 def test_no_array_holds_all_rows_logits(devices):
     rows, width, vocabulary = 8192, 8, 1000

@@ -5,7 +5,9 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
+from clip_jax import CLIPConfig, TextConfig, ViTConfig
 from clip_jax.models.clip import CLIP
+from clip_jax.models.config import DecoderConfig
 from clip_jax.models.presets import PRESETS
 from clip_jax.parallel.mesh import MeshConfig, make_mesh
 from clip_jax.parallel.sharding import path_name, tree_shardings, whole_over
@@ -36,6 +38,31 @@ def test_convolutions_are_split_by_their_outputs():
     assert image["stage3_rest"]["spatial"]["norm"]["scale"] == P()
     assert image["attention_pool"]["qkv_kernel"] == P("fsdp", None, "tensor", None)
     assert image["attention_pool"]["projection"] == P(None, "fsdp")
+
+
+def test_poolings_and_decoders_are_split_as_blocks_are():
+    """With one kernel or two, by the widths; the vocabulary has any size."""
+    config = CLIPConfig(
+        embed_dim=512,
+        image=ViTConfig(224, patch_size=32, width=512, layers=2, heads=8, pool_queries=256),
+        text=TextConfig(768, layers=2, heads=8, context_length=76, vocab_size=49407, read="class"),
+        decoder=DecoderConfig(layers=2),
+    )
+    state = abstract_state(CLIP(config), optax.sgd(1.0), make_mesh(MeshConfig(2, 2, 2)))
+    specs = jax.tree.map(lambda leaf: tuple(leaf.sharding.spec), state.params)
+    bias, out = (None, "tensor", None), ("tensor", None, "fsdp")
+    pool, decoder = specs["image"]["pool"]["attention"], specs["decoder"]
+    assert pool["qkv_kernel"] == ("fsdp", None, "tensor", None)
+    assert (pool["qkv_bias"], pool["out_kernel"]) == (bias, out)
+    cross = decoder["image_blocks"]["attention"]
+    assert cross["q_kernel"] == (None, "fsdp", "tensor", None)
+    assert cross["kv_kernel"] == (None, "fsdp", None, "tensor", None)
+    assert (cross["qkv_bias"], cross["out_kernel"]) == ((None, *bias), (None, *out))
+    assert decoder["blocks"]["attention"]["qkv_bias"] == (None, *bias)
+    assert decoder["projection"] == ("fsdp", None)
+    leaves = jax.tree.leaves(state.params)
+    whole = sum(leaf.size for leaf in leaves if leaf.sharding.is_fully_replicated)
+    assert whole < 0.01 * sum(leaf.size for leaf in leaves)
 
 
 def test_moments_lie_where_their_parameters_do(state):

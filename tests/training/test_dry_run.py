@@ -11,6 +11,7 @@ import pytest
 
 from clip_jax import Compute, ResNetConfig
 from clip_jax.errors import InputError
+from clip_jax.models.config import BagOfWordsConfig
 from clip_jax.models.presets import OPENAI
 from clip_jax.parallel.hlo import Collective
 from clip_jax.parallel.mesh import MeshConfig
@@ -182,6 +183,17 @@ def test_what_does_not_fit_has_no_times(capsys, monkeypatch):
     assert text.startswith("does not fit v5e-256")
     assert "at least 20.00 GiB" in text
     assert "chip-hours" not in text
+
+
+def test_words_are_counted_by_the_vocabulary_in_use(capsys, monkeypatch):
+    """2 x 768 x 8,192, not those of the model's default of 49,408."""
+    monkeypatch.setattr(module, "check_compiler", lambda: None)
+    monkeypatch.setattr(module, "compile_apart", lambda config, machine: FITTING)
+    model = dataclasses.replace(L14.model, text=BagOfWordsConfig())
+    words = {"model": model, "objective": "bag_of_words", "data": DataConfig(vocab_size=8192)}
+    assert dry_run(dataclasses.replace(L14, **words))
+    rows = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "text tower, forward, one pair 0.01 GFLOP" in rows
 
 
 # --- through the script

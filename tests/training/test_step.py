@@ -163,6 +163,20 @@ def test_every_step_draws_other_patches():
     assert values[:2] == values[2:]
 
 
+def test_a_frozen_tower_reads_all_patches():
+    """It runs as in evaluation: nothing is drawn, and one batch gives one loss."""
+    image = dataclasses.replace(CONFIG.image, patch_dropout=0.5)
+    model, mesh = CLIP(dataclasses.replace(CONFIG, image=image)), make_mesh(MeshConfig(8))
+    optimizer, rates = optax.set_to_zero(), (("^image/", 0.0),)
+    step = make_train_step(model, optimizer, optax.constant_schedule(0.0), mesh, rates=rates)
+    inputs, values = put_batch(batch(0), mesh), []
+    state = first_state(model, optimizer, mesh)
+    for _ in range(2):
+        state, metrics = step(state, inputs)
+        values.append(float(metrics["loss"]))
+    assert values[0] == values[1]
+
+
 def test_a_step_that_is_not_finite_changes_nothing_and_is_counted():
     """Without it, the run would have gone the same way, learning rates included."""
     mesh = make_mesh(MeshConfig(2, 2, 2))
