@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 from clip_jax.data.samples import PairSource
 from clip_jax.data.sources.spec import open_captioned, open_labelled
 from clip_jax.errors import InputError
+from clip_jax.model import check_embeds_text
 from clip_jax.parallel.mesh import batch_shards, process_share
 from clip_jax.parallel.processes import gather, same_errors
 from clip_jax.training.captions import spread
@@ -35,7 +36,12 @@ def check_batch(config: TrainConfig, mesh: Mesh) -> None:
 
 
 def check_evaluation(config: TrainConfig) -> None:
-    """Open the evaluation sets, so that a wrong one is refused before training, not after."""
+    """Open the evaluation sets, so that a wrong one is refused before training, not after.
+
+    Refuses sets that the model cannot be evaluated on, likewise.
+    """
+    if config.evaluation.retrieval:
+        check_embeds_text(config.model)
     size, frames = config.model.image.image_size, config.model.frames
     for spec in config.evaluation.zeroshot:
         open_labelled(spec, size, frames=frames)

@@ -469,6 +469,14 @@ def test_another_recipe_in_the_workdir_is_refused(finished, changes, message):
         ({"model": PREDICTING["caption"]}, "this one makes captions; set --objective caption"),
         ({"caption_weight": -1.0}, "caption_weight must not be negative"),
         ({"evaluation": EvaluationConfig(every=0)}, "evaluation.every must be at least 1"),
+        (
+            {
+                "objective": "caption",
+                "model": PREDICTING["caption"],
+                "evaluation": EvaluationConfig(retrieval=("scenes:",)),
+            },
+            "no embeddings of texts; it can be evaluated by zeroshot",
+        ),
         ({"steps": 2}, "warmup_steps 2 leaves nothing of 2 steps"),
         ({"log_every": 0}, "log_every must be at least 1"),
         (
