@@ -321,8 +321,8 @@ def test_help_without_a_recipe(capsys):
     assert in_process("eval.py", "--help") == 0
     help_text = capsys.readouterr().out
     assert "zeroshot" in help_text
-    tasks = ("retrieval", "suite", "probe", "fewshot", "robustness", "classify", "caption", "search")
-    assert all(task in help_text.split() for task in tasks)
+    tasks = ("retrieval", "suite", "probe", "fewshot", "robustness", "classify", "caption")
+    assert {*tasks, "search"} <= set(help_text.split())
 
 
 def test_overrides_reach_the_recipe():

@@ -46,7 +46,7 @@ def write(model, images=IMAGES, seed=0, **how):
 @pytest.mark.parametrize("name", ["pooled", "square"])
 def test_greedy_captions_are_open_clip_s(name):
     config, variables, theirs = golden(name)
-    assert WRITING["generation_type"] == "top_k" and WRITING["top_k"] == 1
+    assert (WRITING["generation_type"], WRITING["top_k"]) == ("top_k", 1)
     how = {"length": WRITING["seq_len"], "min_length": WRITING["min_seq_len"]}
     with jax.default_matmul_precision("highest"):
         written = write((CLIP(config), variables), theirs["images"], **how)
