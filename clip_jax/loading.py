@@ -17,7 +17,7 @@ from clip_jax.model import Model
 from clip_jax.models.config import MOST_FRAMES, CLIPConfig, Compute, VideoConfig, resolve_compute
 from clip_jax.models.presets import OPENAI
 from clip_jax.weights import export, hub, workdir
-from clip_jax.weights.pretrained import Activation, at_image_size, open_pretrained
+from clip_jax.weights.pretrained import Activation, at_image_size, check_sizes, open_pretrained
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -72,6 +72,7 @@ def load(
         config, variables = at_image_size(config, variables, image_size)
     if frames is not None:
         config = _of_videos(config, frames)
+        check_sizes(config, f"frames = {frames} does not fit the model")
     if tokenizer is not None:
         vocabulary = local_vocabulary(tokenizer)
     found = None

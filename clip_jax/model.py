@@ -67,7 +67,7 @@ class Model:
 
     def tokenize(self, texts: str | Sequence[str], truncate: bool = False) -> np.ndarray:
         """Texts -> int32 [n, context]. A text that is too long raises ValueError or is cut."""
-        return self._vocabulary(texts, truncate)
+        return self.vocabulary(texts, truncate)
 
     def encode_image(
         self, images: Array | np.ndarray, normalize: bool = False, project: bool = True
@@ -101,7 +101,8 @@ class Model:
 
         Raises InputError for a model that makes no captions.
         """
-        return [self.decode(row) for row in np.asarray(self.write(images, decoding, seed))]
+        vocabulary = self.vocabulary
+        return [vocabulary.decode(row) for row in np.asarray(self.write(images, decoding, seed))]
 
     def write(
         self, images: Array | np.ndarray, decoding: Decoding = GREEDY, seed: int = 0
@@ -114,10 +115,11 @@ class Model:
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """The text of a row of token ids."""
-        return self._vocabulary.decode(ids)
+        return self.vocabulary.decode(ids)
 
     @property
-    def _vocabulary(self) -> Tokenizer:
+    def vocabulary(self) -> Tokenizer:
+        """The tokenizer. Raises InputError for a model that came without one."""
         if self.tokenizer is None:
             raise InputError(
                 "this model came without its vocabulary; name one when loading it, for OpenAI's: "

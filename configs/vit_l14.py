@@ -2,7 +2,7 @@
 
 Cost: 32 epochs of 400 million pairs at batch 32,768 are 390,625 updates and about 6.7e21 FLOPs.
 Should reach 75.5% zero-shot on ImageNet, as OpenAI's weights do; it has not been run here.
-Shards by the ten thousand are not supported yet. Several hosts: docs/processes.md.
+Memory for the index of so many pairs: docs/data.md. Several hosts: docs/processes.md.
 Give the data: --data.train 'wds:PATH/{00000..41407}.tar'.
 """
 

@@ -277,6 +277,10 @@ def test_a_workdir_with_another_recipe_s_checkpoint(refused, trained):
             ["classify", "--model", "none", "--images", "{}/run", "--labels", "cat,dog"],
             "/run: no pictures",
         ),
+        (
+            ["caption", "--model", "none", "--images", "{}/run", "--beams", "0"],
+            "beams must be at least 1",
+        ),
         (["search", "--model", "none", "--index", "{}/none", "--unique"], "/none: no index"),
     ],
 )
@@ -317,8 +321,8 @@ def test_help_without_a_recipe(capsys):
     assert in_process("eval.py", "--help") == 0
     help_text = capsys.readouterr().out
     assert "zeroshot" in help_text
-    tasks = ("retrieval", "suite", "probe", "fewshot", "robustness", "classify", "search")
-    assert all(task in help_text for task in tasks)
+    tasks = ("retrieval", "suite", "probe", "fewshot", "robustness", "classify", "caption")
+    assert {*tasks, "search"} <= set(help_text.split())
 
 
 def test_overrides_reach_the_recipe():

@@ -11,6 +11,10 @@ import PIL.Image
 COLUMNS = 6
 THUMBNAIL = 200
 """Side of a picture, in pixels."""
+ACROSS, DOWN = 2.1, 2.6
+"""Inches that a picture takes with its words."""
+SIDE, MARGIN = 1.95, 0.07
+"""Inches of the picture alone, and above it."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,13 @@ def draw_sheet(examples: Sequence[Example], path: Path) -> None:
     from matplotlib.figure import Figure
 
     rows = -(-len(examples) // COLUMNS)
-    figure = Figure(figsize=(2.1 * COLUMNS, 2.75 * rows), layout="constrained")
-    for axes in figure.subplots(rows, COLUMNS, squeeze=False).flat:
+    width, height = COLUMNS * ACROSS, rows * DOWN
+    figure = Figure(figsize=(width, height))
+    for number, example in enumerate(examples):
+        row, column = divmod(number, COLUMNS)
+        left, bottom = (column + 0.5) * ACROSS - SIDE / 2, (rows - row) * DOWN - MARGIN - SIDE
+        axes = figure.add_axes((left / width, bottom / height, SIDE / width, SIDE / height))
         axes.set_axis_off()
-    for axes, example in zip(figure.axes, examples, strict=False):
         if example.picture is not None:
             axes.imshow(example.picture)
         label = axes.text(0.5, -0.03, _wrap(example.text), transform=axes.transAxes, size=8)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import PIL.Image
+import pytest
 from shards import solid
 
 from clip_jax.data.sheet import COLUMNS, THUMBNAIL, Example, draw_sheet, to_square
@@ -33,3 +34,13 @@ def test_pictures_stand_in_rows(tmp_path):
     columns = np.array_split(np.arange(shown.shape[1]), COLUMNS)
     assert all(shown[:half, column].sum() > 1000 for column in columns)
     assert [bool(shown[half:, column].sum() > 1000) for column in columns] == [True] + [False] * 5
+
+
+def test_all_lines_of_a_label_are_on_the_sheet(tmp_path):
+    white, shown = PIL.Image.new("RGB", (THUMBNAIL, THUMBNAIL), "white"), []
+    for count in (2, 3):
+        draw_sheet([Example(white, "\n".join(["gjpqy"] * count))], tmp_path / "sheet.png")
+        with PIL.Image.open(tmp_path / "sheet.png") as sheet:
+            shown.append(np.asarray(sheet.convert("L")) < 128)
+    assert shown[1].sum() == pytest.approx(1.5 * shown[0].sum(), rel=0.03)
+    assert not shown[1][-2:].any()

@@ -49,6 +49,12 @@ def saved(name, folder):
     return section(theirs, "tensor")
 
 
+def test_frames_of_a_model_of_captions_are_refused(tmp_path):
+    saved("pooled", tmp_path)
+    with pytest.raises(InputError, match=r"frames = 2 does not fit .* and captions"):
+        clip_jax.load(tmp_path, frames=2)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_read_is_written_bit_for_bit(tmp_path, name):
     tensors = saved(name, tmp_path)

@@ -18,7 +18,7 @@ from clip_jax.errors import InputError
 from clip_jax.evaluation.embed import embed_readable
 from clip_jax.evaluation.pictures.show import (
     ROWS,
-    check_sheet,
+    check_files,
     draw_files,
     plain,
     printable,
@@ -62,7 +62,7 @@ def run_caption(
             raise InputError(str(error)) from None
         if seed < 0:
             raise InputError(f"seed must not be negative, got {seed}")
-        check_sheet(sheet)
+        check_files(output, sheet)
         images = open_pictures(places)
     model = load(name)
     with same_errors():
@@ -83,7 +83,7 @@ def caption_pictures(
     model: Model, images: FolderImages, decoding: Decoding, seed: int
 ) -> tuple[list[Captioned], list[str]]:
     """Captions of the pictures that can be read, and the files that cannot. Shows progress."""
-    seeds = batch_seeds(seed)
+    vocabulary, seeds = model.vocabulary, batch_seeds(seed)
     with progress("pictures", len(images)) as on_batch:
         rows, numbers = embed_readable(
             model,
@@ -93,7 +93,7 @@ def caption_pictures(
             lambda pixels: model.write(pixels, decoding, next(seeds)),
         )
     captions = [
-        Captioned(images.path(int(number)), model.decode(row))
+        Captioned(images.path(int(number)), vocabulary.decode(row))
         for number, row in zip(numbers, rows, strict=True)
     ]
     unread = np.setdiff1d(np.arange(len(images)), numbers)

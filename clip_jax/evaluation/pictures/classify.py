@@ -24,7 +24,7 @@ from clip_jax.errors import InputError
 from clip_jax.evaluation.embed import embed_readable
 from clip_jax.evaluation.pictures.show import (
     ROWS,
-    check_sheet,
+    check_files,
     draw_files,
     plain,
     printable,
@@ -78,7 +78,7 @@ def run_classify(
         check_templates(templates or "", names, prompts)
         if top < 1:
             raise InputError(f"top must be at least 1, got {top}")
-        check_sheet(sheet)
+        check_files(output, sheet)
         images = open_pictures(places)
     labelling = label_pictures(load(name), images, names, prompts)
     if jax.process_index() != 0:

@@ -40,10 +40,12 @@ def report_unreadable(files: list[str]) -> None:
         report(f"{len(files)} unreadable, left out: {', '.join(files[:ROWS])}{more}")
 
 
-def check_sheet(path: Path) -> None:
-    """Raise InputError for a name that is not a PNG's."""
-    if path.suffix.lower() != ".png":
-        raise InputError(f"--sheet {path}: is written as PNG, so its name must end in .png")
+def check_files(output: Path | None, sheet: Path) -> None:
+    """Raise InputError for a sheet that is not called as a PNG, and an output that is."""
+    if sheet.suffix.lower() != ".png":
+        raise InputError(f"--sheet {sheet}: is written as PNG, so its name must end in .png")
+    if output is not None and output.suffix.lower() == ".png":
+        raise InputError(f"--output {output}: is .csv, else JSON; the pictures go to --sheet")
 
 
 def draw_files(files: list[str], told: Callable[[int], list[str]], path: Path) -> None:

@@ -79,8 +79,10 @@ def run_suite(
         write_file(output / "report.html", render_report(done))
         print_summary(done)
     if problems:
-        listed = "; ".join(problems.values())
-        raise InputError(f"{len(problems)} of {len(sets)} data sets were left out: {listed}")
+        names, listed = ", ".join(problems), "; ".join(dict.fromkeys(problems.values()))
+        raise InputError(
+            f"{len(problems)} of {len(sets)} data sets were left out ({names}): {listed}"
+        )
 
 
 def find_sets(places: Sequence[str]) -> list[Found]:

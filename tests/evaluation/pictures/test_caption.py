@@ -14,6 +14,7 @@ from clip_jax.errors import InputError
 from clip_jax.evaluation.embed import on_all_devices
 from clip_jax.evaluation.pictures import caption
 from clip_jax.evaluation.pictures.caption import run_caption
+from clip_jax.model import Model
 from clip_jax.models.config import DecoderConfig
 from clip_jax.models.generate import Decoding
 from clip_jax.models.presets import PRESETS
@@ -100,6 +101,7 @@ def test_a_model_without_captions(folder):
     [
         ({"top_p": 2}, "top_p must be"),
         ({"seed": -1}, "seed must not be negative"),
+        ({"output": "captions.png"}, "captions.png: is .csv, else JSON"),
         ({"sheet": "sheet.pgn"}, "its name must end in .png"),
     ],
 )
@@ -113,6 +115,15 @@ def test_nothing_readable(model, tmp_path):
     (tmp_path / "pictures/bad.png").write_bytes(b"not a picture")
     with pytest.raises(InputError, match="none of the 1 images"):
         run(model, tmp_path / "pictures")
+
+
+def test_a_model_without_its_vocabulary_writes_nothing(model, folder, monkeypatch):
+    monkeypatch.setattr(Model, "write", lambda *given: pytest.fail("in vain"))
+    without = dataclasses.replace(model, tokenizer=None)
+    with pytest.raises(InputError, match="came without its vocabulary"):
+        run(without, folder)
+    with pytest.raises(InputError, match="came without its vocabulary"):
+        without.caption(model.preprocess(solid(3)))
 
 
 def test_one_picture(model):

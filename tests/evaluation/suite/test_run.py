@@ -167,7 +167,8 @@ def test_a_broken_set_does_not_stop_the_others(model, sets, tmp_path):
     write_retrieval(sets / "spoken", [["a cat"]])
     (sets / "spoken" / "dataset_type.txt").write_text("speech")
     with pytest.raises(
-        InputError, match=r"^2 of 4 data sets were left out: .*0\.tar: no such file.*holds 'speech'"
+        InputError,
+        match=r"^2 of 4 data sets were left out \(voc, spoken\): .*0\.tar: no such.*holds 'speech'",
     ):
         run(model, sets, tmp_path / "out")
     lines = (tmp_path / "out" / "runs-tiny" / "eval_results.jsonl").read_text().splitlines()
