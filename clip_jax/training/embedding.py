@@ -5,7 +5,7 @@ What is made of their outputs, and of these' gradient, is the objective's and th
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +21,20 @@ from clip_jax.training.micro_batches import in_micro_batches
 Array = jax.Array
 Batch = dict[str, Any]
 Embed = Callable[[Any, Batch, Array], tuple[Outputs, Any]]
-Texts = tuple[Array, ...]
-Towers = Callable[[Any, Batch], tuple[tuple[Array, Texts, tuple[Captions, ...]], Any]]
+
+
+class Made(NamedTuple):
+    """What the towers make of the rows of a batch, or of a part of it."""
+
+    image: Array
+    texts: tuple[Array, ...]
+    """Embeddings of each group of captions."""
+    captions: tuple[Captions, ...]
+    """What a decoder makes of each."""
+
+
+Towers = Callable[[Any, Batch], tuple[Made, Any]]
+"""(variables, rows) -> what the towers make of them, and running statistics."""
 
 
 def make_embed(model: CLIP, mesh: Mesh, train_image: bool, micro_batch: int | None) -> Embed:
@@ -43,24 +55,24 @@ def make_embed(model: CLIP, mesh: Mesh, train_image: bool, micro_batch: int | No
         rows = drop_patches(batch, key, model) if train_image else dict(batch)
         order = rows.get("order")
         if micro_batch is None:
-            (image, texts, captions), statistics = run_towers(variables, rows)
+            made, statistics = run_towers(variables, rows)
         else:
             if captioning and order is not None:
                 raise ValueError("a decoder's captions come with their images in micro-batches")
             rows.pop("order", None)
             in_parts = in_micro_batches(lambda *given: run_towers(*given)[0], micro_batch, mesh)
-            image, texts, captions = in_parts(variables, rows)
-            statistics = variables["batch_stats"]
-        text = texts[0] if order is None else in_order(texts, order, mesh)
-        tokens = jnp.zeros((len(image), 0), jnp.int32) if order is not None else batch["tokens"]
-        return Outputs(image, text, tokens, captions), statistics
+            made, statistics = in_parts(variables, rows), variables["batch_stats"]
+        if order is None:
+            text, tokens = made.texts[0], batch["tokens"]
+        else:
+            text = in_order(made.texts, order, mesh)
+            tokens = jnp.zeros((len(text), 0), jnp.int32)
+        return Outputs(made.image, text, tokens, made.captions), statistics
 
     return embed
 
 
-def run_embedding(
-    model: CLIP, train_image: bool, variables: Any, rows: Batch
-) -> tuple[tuple[Array, Texts, tuple[Captions, ...]], Any]:
+def run_embedding(model: CLIP, train_image: bool, variables: Any, rows: Batch) -> tuple[Made, Any]:
     """Both towers, each for itself; texts in groups by length."""
     compared = model.config.embeds_text
     apply: Callable[..., Any] = partial(model.apply, variables, normalize=compared)
@@ -76,12 +88,12 @@ def run_embedding(
         texts = tuple(apply(tokens, method="encode_text") for tokens in groups)
     else:
         texts = tuple(jnp.zeros((len(tokens), 0)) for tokens in groups)
-    return (image, texts, ()), updated.get("batch_stats", {})
+    return Made(image, texts, ()), updated.get("batch_stats", {})
 
 
 def run_captioning(
     model: CLIP, mesh: Mesh, train_image: bool, variables: Any, rows: Batch
-) -> tuple[tuple[Array, Texts, tuple[Captions, ...]], Any]:
+) -> tuple[Made, Any]:
     """The image tower, and each caption read together with its image's tokens."""
     apply: Callable[..., Any] = partial(model.apply, variables, normalize=model.config.embeds_text)
     (image, seen), updated = apply(
@@ -99,7 +111,8 @@ def run_captioning(
     captions = tuple(
         Captions(features, tokens) for (_, features), tokens in zip(read, groups, strict=True)
     )
-    return (image, tuple(text for text, _ in read), captions), updated.get("batch_stats", {})
+    texts = tuple(text for text, _ in read)
+    return Made(image, texts, captions), updated.get("batch_stats", {})
 
 
 def drop_patches(batch: Batch, key: Array, model: CLIP) -> Batch:
