@@ -237,6 +237,8 @@ def check_objective(config: TrainConfig) -> None:
         )
     if not 0 <= config.caption_weight < math.inf:
         raise InputError(f"caption_weight must not be negative: {config.caption_weight}")
+    if config.objective != "coca" and config.caption_weight != TrainConfig.caption_weight:
+        raise InputError("caption_weight is for --objective coca; no other loss has two terms")
     if config.objective == "sigmoid" and bias is None:
         raise InputError(
             "objective sigmoid adds a bias to the logits; set --model.initial-logit-bias -10 and "

@@ -468,6 +468,7 @@ def test_another_recipe_in_the_workdir_is_refused(finished, changes, message):
         ({"objective": "coca"}, "embeddings; set --objective contrastive or sigmoid, or start"),
         ({"model": PREDICTING["caption"]}, "this one makes captions; set --objective caption"),
         ({"caption_weight": -1.0}, "caption_weight must not be negative"),
+        ({"caption_weight": 1.0}, "caption_weight is for --objective coca"),
         ({"evaluation": EvaluationConfig(every=0)}, "evaluation.every must be at least 1"),
         (
             {
