@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from processes import together
-from protocols import run_protocols
+from protocols import random_captioner, run_protocols
 from shards import encode, smooth, solid, write_classification, write_tar
 
 from clip_jax.evaluation.embed import on_all_devices
@@ -45,8 +45,9 @@ def write_coloured(split, count, classes=3):
 
 
 def test_protocols_give_the_same_numbers_on_one_device_many_and_two_processes(model, folder):
-    alone = run_protocols(model, folder, folder / "alone")
-    many = run_protocols(on_all_devices(model), folder, folder / "many")
+    models = model, random_captioner()
+    alone = run_protocols(*models, folder, folder / "alone")
+    many = run_protocols(*map(on_all_devices, models), folder, folder / "many")
     ended = together([PROGRAM, str(folder)], 2, 2)
     assert [process.code for process in ended] == [0, 0], ended
     assert ["acc1" in process.output for process in ended] == [True, False]
@@ -56,6 +57,8 @@ def test_protocols_give_the_same_numbers_on_one_device_many_and_two_processes(mo
             assert about == known
             assert metrics == pytest.approx(expected, abs=1e-6)
     for place in ("many", "out"):
+        captions = [(folder / name / "captions.json").read_text() for name in (place, "alone")]
+        assert captions[0] == captions[1]
         assert (folder / place / "pets.csv").read_text() == (folder / "alone/pets.csv").read_text()
         found, expected = (
             json.loads((folder / name / "labels.json").read_text()) for name in (place, "alone")
