@@ -163,6 +163,9 @@ def check_train_config(config: TrainConfig) -> None:
         raise InputError(str(error)) from None
     check_objective(config)
     check_micro_batch(config)
+    sets = (*config.evaluation.zeroshot, *config.evaluation.retrieval)
+    if config.evaluation.every is not None and not sets:
+        raise InputError("evaluation.every has nothing to evaluate; set --evaluation.zeroshot SET")
     every_nth, evaluated = config.checkpoint.keep_every, config.evaluation.every
     positive = {
         "steps": config.steps,

@@ -469,7 +469,8 @@ def test_another_recipe_in_the_workdir_is_refused(finished, changes, message):
         ({"model": PREDICTING["caption"]}, "this one makes captions; set --objective caption"),
         ({"caption_weight": -1.0}, "caption_weight must not be negative"),
         ({"caption_weight": 1.0}, "caption_weight is for --objective coca"),
-        ({"evaluation": EvaluationConfig(every=0)}, "evaluation.every must be at least 1"),
+        ({"evaluation": EvaluationConfig(("scenes:",), every=0)}, "every must be at least 1"),
+        ({"evaluation": EvaluationConfig(every=2)}, "evaluation.every has nothing to evaluate"),
         (
             {
                 "objective": "caption",
