@@ -306,9 +306,10 @@ def options(kind, prefix=""):
 
 
 def test_help_names_every_field(capsys, monkeypatch):
-    """Of a recipe of videos, too; the others have none of the fields of one."""
+    """Of recipes of videos and captions, too; the others have none of the fields of these."""
     monkeypatch.setenv("COLUMNS", "200")
-    assert in_process("train.py", str(ROOT / "configs/moving_scenes.py"), "--help") == 0
+    for recipe in ("moving_scenes.py", "objectives/caption.py"):
+        assert in_process("train.py", str(ROOT / "configs" / recipe), "--help") == 0
     words = capsys.readouterr().out.replace(",", " ").split()
     wanted = list(options(TrainConfig))
     assert len(wanted) > 30

@@ -11,6 +11,7 @@ import pytest
 from states import first_state
 
 from clip_jax import CLIPConfig, Compute, ResNetConfig, TextConfig, VideoConfig, ViTConfig
+from clip_jax.losses.sigmoid import sigmoid
 from clip_jax.models.clip import CLIP
 from clip_jax.parallel.hlo import collectives
 from clip_jax.parallel.mesh import MeshConfig, batch_shards, make_mesh, put_batch
@@ -100,7 +101,7 @@ def test_the_gradient_is_that_of_the_whole_batch(config, shape, micro_batch):
 
 def test_the_sigmoid_loss_too():
     config = dataclasses.replace(VIT, initial_logit_scale=10.0, initial_logit_bias=-10.0)
-    options = {"objective": "sigmoid"}
+    options = {"objective": sigmoid}
     expected_loss, expected = whole_gradient(config, **options)
     loss, actual = gradient(config, make_mesh(MeshConfig(4, 1, 2)), micro_batch=4, **options)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-5)
