@@ -1,7 +1,7 @@
 """Predict a scene's caption from its picture, word by word: the paper's first way (figure 2).
 
 The image encoder, data and budget of configs/demo.py, which contrasts.
-Costs about 3 minutes on two CPU cores, and about as long for its zero-shot evaluation, which reads
+Costs about 3 minutes on two CPU cores, and more than 2 for its zero-shot evaluation, which reads
 every prompt with every picture. Reached 0.99 top-1 among all 264 compositions in 1,200 steps.
 """
 
