@@ -96,11 +96,9 @@ def by_captions(module: CLIP, mesh: Mesh, variables: Any, pixels: Array) -> Scor
     projection = variables["params"]["decoder"]["projection"]
 
     def score(tokens: Array) -> Array:
-        states = apply(
-            variables, tokens, method=lambda own, tokens: own.text(tokens, states=True)[1]
-        )
+        states = apply(variables, tokens, method="text_states")
         of_all = jnp.tile(states, (len(pixels), 1, 1))
-        features = apply(variables, of_all, seen, method=lambda own, *given: own.decoder(*given))
+        features = apply(variables, of_all, seen, method="decode")
         prompts = jnp.tile(tokens, (len(pixels), 1))
         losses, counts = token_losses(Captions(features, prompts), projection, mesh)
         return -(losses.sum(axis=1) / counts.sum(axis=1)).reshape(len(pixels), len(tokens))

@@ -1,6 +1,8 @@
 """CLIP: two towers, one embedding space and a temperature (paper, figure 3)."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -24,6 +26,8 @@ from clip_jax.models.video import embed_video, make_time
 from clip_jax.models.vit import ViT
 
 Array = jax.Array
+Tower = Callable[..., Any]
+"""Images -> embeddings, and tokens on request."""
 
 
 class CLIP(nn.Module):
@@ -93,13 +97,10 @@ class CLIP(nn.Module):
         project: whether a ViT's features [B, width] are projected; a ResNet's attention pooling
         always does.
         """
-        if images.dtype == jnp.uint8:
-            images = standardize(images, self.config.preprocess)
-        resnet = isinstance(self.config.image, ResNetConfig)
-        own = {"train": train} if resnet else {"kept": kept, "project": project}
+        images, tower = self._standardised(images), self._image_tower(train, kept, project)
 
         def encode(*given: Any, **more: Any) -> Array:
-            return self.image(*given, **own, **more)[0]
+            return tower(*given, **more)[0]
 
         if self.config.video is None:
             return finish(encode(images), normalize)
@@ -114,8 +115,6 @@ class CLIP(nn.Module):
             raise ValueError(
                 f"this model makes {self.config.makes} of images; its texts have no embeddings"
             )
-        if isinstance(self.config.text, CBOWConfig):
-            return finish(self.text(tokens), normalize)
         return finish(self.text(tokens)[0], normalize)
 
     def view(
@@ -129,12 +128,19 @@ class CLIP(nn.Module):
 
         That is [B, S, C] in the compute dtype, S tokens of each image.
         """
-        if images.dtype == jnp.uint8:
-            images = standardize(images, self.config.preprocess)
-        resnet = isinstance(self.config.image, ResNetConfig)
-        own = {"train": train} if resnet else {"kept": kept}
-        embeddings, tokens = self.image(images, tokens=True, **own)
+        tower = self._image_tower(train, kept)
+        embeddings, tokens = tower(self._standardised(images), tokens=True)
         return finish(embeddings, normalize), tokens
+
+    def _standardised(self, images: Array) -> Array:
+        """Pixels as the image tower takes them; floats already are."""
+        return standardize(images, self.config.preprocess) if images.dtype == jnp.uint8 else images
+
+    def _image_tower(self, train: bool, kept: Array | None, project: bool = True) -> Tower:
+        """The image tower with what is its own of encode_image's options."""
+        if isinstance(self.config.image, ResNetConfig):
+            return partial(self.image, train=train)
+        return partial(self.image, kept=kept, project=project)
 
     def read(self, tokens: Array, seen: Array, normalize: bool = False) -> tuple[Array, Array]:
         """Captions [B, T] int and their images' tokens, as `view` gives them.
@@ -145,10 +151,18 @@ class CLIP(nn.Module):
         logits of the token behind each.
         """
         embeddings, states = self.text(tokens, states=True)
-        features = self.decoder(states, seen)
+        features = self.decode(states, seen)
         if embeddings is None:
             return jnp.zeros((len(tokens), 0)), features
         return finish(embeddings, normalize), features
+
+    def text_states(self, tokens: Array) -> Array:
+        """The lower half of `read`, for captions that several images share: [B, T, width]."""
+        return self.text(tokens, states=True)[1]
+
+    def decode(self, states: Array, seen: Array) -> Array:
+        """Its upper half: the features of such captions with their images' tokens."""
+        return self.decoder(states, seen)
 
     def word_logits(self, embeddings: Array) -> Array:
         """Embeddings of images [B, embed_dim] -> float32 [B, vocabulary], of a bag of words."""

@@ -93,8 +93,8 @@ class CBOW(nn.Module):
     compute: Compute
 
     @nn.compact
-    def __call__(self, tokens: Array) -> Array:
-        """Token ids [B, T] int, T at most the context length -> [B, embed_dim]."""
+    def __call__(self, tokens: Array) -> tuple[Array, None]:
+        """Token ids [B, T] int, T at most the context length -> [B, embed_dim], and no states."""
         c, dtype = self.config, jnp.dtype(self.compute.dtype)
         embedding = self.param("token_embedding", EMBEDDING, (c.vocab_size, c.width))
         projection = self.param("projection", init.normal(c.width**-0.5), (c.width, self.embed_dim))
@@ -102,7 +102,7 @@ class CBOW(nn.Module):
         x = jnp.einsum("bt,btd->bd", counts / counts.sum(axis=1, keepdims=True), embedding[tokens])
         if self.hidden:
             x = Hidden(self.activation, name="projection_hidden")(x.astype(dtype))
-        return x.astype(dtype) @ projection.astype(dtype)
+        return x.astype(dtype) @ projection.astype(dtype), None
 
 
 class BagOfWords(nn.Module):

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -262,28 +263,25 @@ def check_micro_batch(config: TrainConfig) -> None:
         )
 
 
-def flatten_config(config: Any, prefix: str = "") -> dict[str, Any]:
+def flatten_config(config: Any) -> dict[str, Any]:
     """A nested dataclass as {"optimizer.beta1": 0.9, ...}, tuples as lists."""
-    flat: dict[str, Any] = {}
-    for item in dataclasses.fields(config):
-        value, name = getattr(config, item.name), f"{prefix}{item.name}"
-        if dataclasses.is_dataclass(value):
-            flat |= flatten_config(value, f"{name}.")
-        else:
-            flat[name] = _as_lists(value)
-    return flat
+    return {name: _as_lists(value) for name, value, _ in _leaves(config)}
 
 
-def flatten_defaults(config: Any, prefix: str = "") -> dict[str, Any]:
+def flatten_defaults(config: Any) -> dict[str, Any]:
     """The same of the values that fields have by default, where they have any."""
-    flat: dict[str, Any] = {}
+    defaults = {name: default for name, _, default in _leaves(config)}
+    return {n: _as_lists(v) for n, v in defaults.items() if v is not dataclasses.MISSING}
+
+
+def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """The dotted name, the value and the default of each field of a nested dataclass."""
     for item in dataclasses.fields(config):
         value, name = getattr(config, item.name), f"{prefix}{item.name}"
         if dataclasses.is_dataclass(value):
-            flat |= flatten_defaults(value, f"{name}.")
-        elif item.default is not dataclasses.MISSING:
-            flat[name] = _as_lists(item.default)
-    return flat
+            yield from _leaves(value, f"{name}.")
+        else:
+            yield name, value, item.default
 
 
 def _as_lists(value: Any) -> Any:

@@ -74,35 +74,22 @@ def make_embed(model: CLIP, mesh: Mesh, train_image: bool, micro_batch: int | No
 
 def run_embedding(model: CLIP, train_image: bool, variables: Any, rows: Batch) -> tuple[Made, Any]:
     """Both towers, each for itself; texts in groups by length."""
-    compared = model.config.embeds_text
-    apply: Callable[..., Any] = partial(model.apply, variables, normalize=compared)
-    image, updated = apply(
-        rows["images"],
-        kept=rows.get("kept"),
-        train=train_image,
-        method="encode_image",
-        mutable="batch_stats",
-    )
+    apply = applied(model, variables)
+    image, statistics = run_image(apply, train_image, rows, "encode_image")
     groups = jax.tree.leaves(rows["tokens"])
-    if compared:
+    if model.config.embeds_text:
         texts = tuple(apply(tokens, method="encode_text") for tokens in groups)
     else:
         texts = tuple(jnp.zeros((len(tokens), 0)) for tokens in groups)
-    return Made(image, texts, ()), updated.get("batch_stats", {})
+    return Made(image, texts, ()), statistics
 
 
 def run_captioning(
     model: CLIP, mesh: Mesh, train_image: bool, variables: Any, rows: Batch
 ) -> tuple[Made, Any]:
     """The image tower, and each caption read together with its image's tokens."""
-    apply: Callable[..., Any] = partial(model.apply, variables, normalize=model.config.embeds_text)
-    (image, seen), updated = apply(
-        rows["images"],
-        kept=rows.get("kept"),
-        train=train_image,
-        method="view",
-        mutable="batch_stats",
-    )
+    apply = applied(model, variables)
+    (image, seen), statistics = run_image(apply, train_image, rows, "view")
     groups = jax.tree.leaves(rows["tokens"])
     by_length = [seen]
     if "order" in rows:
@@ -112,7 +99,26 @@ def run_captioning(
         Captions(features, tokens) for (_, features), tokens in zip(read, groups, strict=True)
     )
     texts = tuple(text for text, _ in read)
-    return Made(image, texts, captions), updated.get("batch_stats", {})
+    return Made(image, texts, captions), statistics
+
+
+def applied(model: CLIP, variables: Any) -> Callable[..., Any]:
+    """The model's function; embeddings that are compared with others are of unit length."""
+    return partial(model.apply, variables, normalize=model.config.embeds_text)
+
+
+def run_image(
+    apply: Callable[..., Any], train_image: bool, rows: Batch, method: str
+) -> tuple[Any, Any]:
+    """What a method of the image tower gives for a batch's images, and running statistics."""
+    made, updated = apply(
+        rows["images"],
+        kept=rows.get("kept"),
+        train=train_image,
+        method=method,
+        mutable="batch_stats",
+    )
+    return made, updated.get("batch_stats", {})
 
 
 def drop_patches(batch: Batch, key: Array, model: CLIP) -> Batch:
