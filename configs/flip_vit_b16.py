@@ -1,8 +1,8 @@
 """ViT-B/16 with half of each image's patches left out in training (FLIP: Li et al. 2023).
 
 Half the image tokens cost a little less than half, so that a batch twice as large takes about as
-long; FLIP finds equal accuracy at half the time. Train on, without leaving any out, for a short
-while at the end: configs/flip_vit_b16_tune.py.
+long. Train on, without leaving any out, for a short while at the end:
+configs/flip_vit_b16_tune.py.
 Cost: 32 epochs of 400 million pairs are 195,312 updates at batch 65,536; it has not been run here.
 Give the data: --data.train 'wds:PATH/{00000..41407}.tar'.
 """
