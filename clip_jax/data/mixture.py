@@ -1,4 +1,4 @@
-"""Several sources as one, and the order in which training meets their pairs."""
+"""Several sources as one, and which of their pairs training meets, in which order."""
 
 import hashlib
 from collections.abc import Sequence
@@ -25,7 +25,9 @@ class Mixture:
         if any(not 0 < weight < float("inf") for weight in weights):
             raise InputError("data.weights must be positive; leave a source out of data.train")
         self.sources, self.weights = tuple(sources), tuple(weights)
-        self.ends = np.cumsum([len(source) for source in sources])
+        lengths = np.array([len(source) for source in sources])
+        self.ends = np.cumsum(lengths)
+        self.starts = self.ends - lengths
         self.problems: dict[str, int] = {}
         for source in sources:
             for reason, count in source.problems.items():
@@ -48,9 +50,13 @@ class Mixture:
         parts = [s.digest() if isinstance(s, Indexed) else str(len(s)) for s in self.sources]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
+    def part(self, index: int) -> int:
+        """Which source a pair is of."""
+        return int(np.searchsorted(self.ends, index, side="right"))
+
     def _find(self, index: int) -> tuple[PairSource, int]:
-        part = int(np.searchsorted(self.ends, index, side="right"))
-        return self.sources[part], index - int(self.ends[part - 1] if part else 0)
+        part = self.part(index)
+        return self.sources[part], index - int(self.starts[part])
 
 
 def endless_order(source: PairSource, seed: int) -> grain.MapDataset:
@@ -62,10 +68,17 @@ def endless_order(source: PairSource, seed: int) -> grain.MapDataset:
     """
     if not isinstance(source, Mixture) or not source.weights:
         return _epochs(0, len(source), seed)
-    starts = [0, *source.ends[:-1]]
-    bounds = zip(starts, source.ends, strict=True)
+    bounds = zip(source.starts, source.ends, strict=True)
     parts = [_epochs(int(start), int(stop), seed + i) for i, (start, stop) in enumerate(bounds)]
     return grain.MapDataset.mix(parts, source.weights).seed(seed)
+
+
+def draw_instead(source: PairSource, index: int, rng: np.random.Generator) -> int:
+    """The number of a random pair in place of this one; with weights, one of the same part."""
+    if not isinstance(source, Mixture) or not source.weights:
+        return int(rng.integers(len(source)))
+    part = source.part(index)
+    return int(rng.integers(source.starts[part], source.ends[part]))
 
 
 def _epochs(start: int, stop: int, seed: int) -> grain.MapDataset:

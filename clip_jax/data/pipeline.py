@@ -19,7 +19,7 @@ import numpy as np
 from clip_jax.data.augment import Augment
 from clip_jax.data.bad import REASONS, BadSample, decoding, read_pair
 from clip_jax.data.images import UNREADABLE, Resize, load_image
-from clip_jax.data.mixture import endless_order
+from clip_jax.data.mixture import draw_instead, endless_order
 from clip_jax.data.samples import Image, ImageSource, PairSource, Video
 from clip_jax.data.text.tokenizers import Tokenizer
 from clip_jax.data.video.frames import as_video, resize_video
@@ -115,7 +115,7 @@ class Batches:
                 return *self._read(index, rng), bad
             except BadSample as sample:
                 bad.append(sample)
-                index = int(rng.integers(len(self.source)))
+                index = draw_instead(self.source, index, rng)
         raise InputError(f"{MAX_TRIES} samples drawn one after the other are bad; first {bad[0]}")
 
     def _read(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clip_jax.data.images import Resize
-from clip_jax.data.mixture import Mixture, endless_order
+from clip_jax.data.mixture import Mixture, draw_instead, endless_order
 from clip_jax.data.pipeline import Batches
 from clip_jax.data.samples import Pair
 from clip_jax.errors import InputError
@@ -70,6 +70,16 @@ def test_no_source_repeats_a_pair_within_its_own_epoch():
         assert len(epochs) > 2
         assert all(len(set(epoch)) == len(epoch) for epoch in epochs)
         assert epochs[0] != epochs[1]
+
+
+def test_what_stands_in_for_a_pair_is_of_the_same_part_where_parts_have_weights():
+    rng, parts = np.random.default_rng(0), [Letters("a", 3), Letters("b", 2), Letters("c", 4)]
+    weighted, plain = Mixture(parts, (1, 1, 8)), Mixture(parts)
+    for index in range(9):
+        drawn = {weighted[draw_instead(weighted, index, rng)].key for _ in range(100)}
+        letter = weighted[index].key[0]
+        assert drawn == {f"{letter}{n}" for n in range({"a": 3, "b": 2, "c": 4}[letter])}
+        assert {draw_instead(plain, index, rng) for _ in range(200)} == set(range(9))
 
 
 def test_the_order_is_a_function_of_seed_and_place():
