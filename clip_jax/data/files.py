@@ -42,7 +42,8 @@ def is_folder(path: str) -> bool:
     if not is_remote(path):
         return os.path.isdir(path)
     system, inner = _system(path)
-    return bool(system.isdir(inner))
+    with _as_os_errors(path):
+        return bool(system.isdir(inner))
 
 
 def find_files(path: str, suffixes: Sequence[str]) -> list[str]:
@@ -128,7 +129,8 @@ def write_file(path: str, content: bytes) -> None:
     """
     if is_remote(path):
         system, inner = _system(path)
-        system.pipe_file(inner, content)
+        with _as_os_errors(path):
+            system.pipe_file(inner, content)
         return
     if not os.stat(folder_of(path)).st_mode & 0o222:
         raise PermissionError(errno.EACCES, "Permission denied", path)
@@ -207,7 +209,8 @@ def _match(pattern: str) -> list[str]:
     if is_remote(pattern):
         system, inner = _system(pattern)
         scheme = pattern.partition("://")[0]
-        files = [f"{scheme}://{file.lstrip('/')}" for file in system.glob(inner)]
+        with _as_os_errors(pattern):
+            files = [f"{scheme}://{file.lstrip('/')}" for file in system.glob(inner)]
     else:
         files = glob.glob(pattern)
     if not files:
@@ -222,7 +225,8 @@ def _list(folder: str) -> dict[str, str]:
         return {name: stamp for name, stamp in stamps.items() if stamp is not None}
     system, inner = _system(folder)
     try:
-        entries = system.ls(inner, detail=True, refresh=True)
+        with _as_os_errors(folder):
+            entries = system.ls(inner, detail=True, refresh=True)
     except FileNotFoundError:
         return {}
     files = [entry for entry in entries if entry["type"] == "file"]
@@ -239,10 +243,10 @@ def _stat(path: str) -> str | None:
 
 @contextmanager
 def _as_os_errors(path: str) -> Iterator[None]:
-    """Raise what the client of a bucket raises, which may be anything, as OSError."""
+    """Raise what the client of a bucket raises, which may be anything, as OSError with the path."""
     try:
         yield
-    except OSError:
+    except FileNotFoundError:
         raise
     except Exception as error:
         raise OSError(f"{path}: {type(error).__name__}: {error}") from error

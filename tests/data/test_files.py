@@ -1,6 +1,7 @@
 """Files on disk and behind addresses, of which fsspec's memory stands for all."""
 
 import os
+import re
 import sys
 
 import fsspec
@@ -133,8 +134,16 @@ def test_a_bucket_s_own_errors_are_os_errors(monkeypatch):
     index = TarIndex([f"memory://failing/{name}.tar" for name in ("good", "bad")], fields)
     assert (len(index), index.problems) == (1, {"unreadable shard": 1})
     monkeypatch.setattr(system, "cat_file", fail)
-    with pytest.raises(OSError, match="RuntimeError: the connection was reset"):
+    with pytest.raises(OSError, match="bad.tar: RuntimeError: the connection was reset"):
         read_range("memory://failing/bad.tar", 0, 3)
+    for method in ("isdir", "glob", "ls", "pipe_file"):
+        monkeypatch.setattr(system, method, fail)
+    for bad in ("memory://bad", "memory://bad/*.tar"):
+        with pytest.raises(OSError, match=rf"{re.escape(bad)}.*RuntimeError: the connection"):
+            find_files(bad, (".tar",))
+    with pytest.raises(OSError, match="bad/a: RuntimeError: the connection was reset"):
+        write_file("memory://bad/a", b"")
+    monkeypatch.undo()
     fsspec.filesystem("memory").store.clear()
 
 
