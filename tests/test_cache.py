@@ -1,11 +1,12 @@
 """Whose compiled programs are kept, and where."""
 
+import pathlib
 import types
 
 import jax
 import pytest
 
-from clip_jax.cache import keep_compiled
+from clip_jax.cache import cache_folder, keep_compiled
 
 FOLDER = "jax_compilation_cache_dir"
 
@@ -40,3 +41,13 @@ def test_the_folder_that_jax_was_given_stays(folder):
 def test_nothing_is_kept_on_cpus_or_of_several_processes(folder):
     assert folder("cpu") is None
     assert folder("tpu", processes=4) is None
+
+
+def test_who_has_no_home_has_a_cache_until_the_end(monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(pathlib.Path, "home", homeless)
+    assert cache_folder() == cache_folder()
+    assert cache_folder().parent.is_dir()

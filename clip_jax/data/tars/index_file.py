@@ -1,6 +1,6 @@
 """The index of tar shards on disk: one file for all shards of a folder, beside them if possible.
 
-Where the folder is read-only, it lies in ~/.cache/clip_jax. A shard that changed does not count as
+Where the folder is read-only, it lies in the user's cache. A shard that changed does not count as
 known, nor does anything in a damaged file.
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clip_jax.cache import cache_folder
 from clip_jax.data.arrays import read_npz
 from clip_jax.data.files import folder_of, is_remote, name_of, read_file, stamps, write_file
 from clip_jax.data.strings import Strings
@@ -67,7 +68,7 @@ def _write(content: bytes, folder: str) -> None:
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
             write_file(path, content)
             return
-        except Exception:  # whatever the client of a bucket raises
+        except OSError:
             continue
 
 
@@ -84,9 +85,8 @@ def _beside(folder: str) -> str:
 
 def _cached(folder: str) -> str:
     """Where the index of a read-only folder is kept."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     place = folder if is_remote(folder) else os.path.abspath(folder)
-    return str(root / "clip_jax" / f"{hashlib.sha256(place.encode()).hexdigest()[:24]}.npz")
+    return str(cache_folder() / f"{hashlib.sha256(place.encode()).hexdigest()[:24]}.npz")
 
 
 def _pack(shards: Mapping[str, tuple[str, Shard]], fields: str) -> bytes:
