@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from corrupt import WRONG
 from shards import encode, number_of, smooth, solid, write_pairs
 
 from clip_jax.data.augment import Augment
@@ -140,26 +141,6 @@ def test_processes_can_start_anywhere_too():
     _, order = take(6, batches(source).start_at(0))
     _, share = take(2, batches(source, process=1, processes=2).start_at(4))
     assert list(share) == [*order[18:20], *order[22:24]]
-
-
-def gigantic(content, place):
-    """A picture whose header, at this place, says 65,000 x 65,000."""
-    return content[:place] + b"\xfd\xe8\xfd\xe8" + content[place + 4 :]
-
-
-JPEG, PNG = encode(smooth((40, 30)), "jpeg"), encode(smooth((40, 30)))
-WRONG = [
-    ("broken_image", b"<html>404 Not Found</html>"),
-    ("broken_image", JPEG[: len(JPEG) // 2]),
-    ("broken_image", JPEG[:20]),
-    ("broken_image", PNG[: len(PNG) // 2]),
-    ("broken_image", PNG.replace(b"IDAT", b"XDAT")),
-    ("broken_image", bytes(1000)),
-    ("no_image", b""),
-    ("oversized_image", gigantic(JPEG, JPEG.index(b"\xff\xc0") + 5)),
-    ("no_caption", " \n"),
-    ("unreadable", OSError("stale file handle")),
-]
 
 
 class Dirty(Photographs):
