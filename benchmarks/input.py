@@ -29,7 +29,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,25 +70,33 @@ def main() -> None:
         take_our_turn(part, Path(folder), tokenizer, arguments.seconds)
         return
     values: dict[str, Any] = {"machine": machine(), "load": os.getloadavg()}
+    for found in measure_parts(arguments, tokenizer):
+        for name, value in found.items():
+            print(f"{name:40} {value}", flush=True)
+        values |= found
+        if arguments.output is not None:
+            arguments.output.write_text(json.dumps(values, indent=1) + "\n")
+
+
+def measure_parts(
+    arguments: argparse.Namespace, tokenizer: BPETokenizer
+) -> Iterator[dict[str, Any]]:
+    """What --parts ask for, one after the other, and the machine's load at the end."""
     if "transform" in arguments.parts:
         for name, quality in QUALITIES.items():
             with tempfile.TemporaryDirectory() as folder:
                 write_pictures(Path(folder), quality)
                 found = alternate("transform", Path(folder), arguments)
                 found |= describe_pictures(Path(folder))
-            values |= {f"transform/{name}/{measure}": value for measure, value in found.items()}
+            yield {f"transform/{name}/{measure}": value for measure, value in found.items()}
     if "pipeline" in arguments.parts:
         found = alternate("pipeline", arguments.shards, arguments)
-        values |= {f"pipeline/{measure}": value for measure, value in found.items()}
+        yield {f"pipeline/{measure}": value for measure, value in found.items()}
     if "scale" in arguments.parts:
-        values |= measure_scale(tokenizer, arguments.tar_pairs, arguments.seconds)
+        yield measure_scale(tokenizer, arguments.tar_pairs, arguments.seconds)
     if "waiting" in arguments.parts:
-        values["waiting_share"] = measure_waiting(arguments.shards, tokenizer, arguments.seconds)
-    values["load_after"] = os.getloadavg()
-    for name, value in values.items():
-        print(f"{name:40} {value}")
-    if arguments.output is not None:
-        arguments.output.write_text(json.dumps(values, indent=1) + "\n")
+        yield {"waiting_share": measure_waiting(arguments.shards, tokenizer, arguments.seconds)}
+    yield {"load_after": os.getloadavg()}
 
 
 def write_pictures(folder: Path, quality: int) -> None:
@@ -253,12 +261,15 @@ def measure_waiting(shards: Path, tokenizer: BPETokenizer, seconds: float) -> fl
     """The share of a trainer's time that it waits for batches on its device, once warm."""
     from clip_jax.parallel.mesh import MeshConfig, make_mesh
     from clip_jax.training.feed import on_devices
+    from clip_jax.training.lengths import LengthGroups
 
     source = WebDatasetPairs(str(shards))
     step = 1.25 * BATCH / time_batches(source, tokenizer, seconds)
     batches = Batches(source, tokenizer, Resize(224), BATCH, seed=0, workers=0, threads=2)
+    mesh = make_mesh(MeshConfig())
+    groups = LengthGroups((BATCH // mesh.size,), (tokenizer.context_length,))
     waited, total = 0.0, 0.0
-    with contextlib.closing(on_devices(batches.start_at(0), make_mesh(MeshConfig()))) as feed:
+    with contextlib.closing(on_devices(batches.start_at(0), mesh, groups)) as feed:
         for number in range(10 + int(seconds / step)):
             start = time.perf_counter()
             next(feed)
