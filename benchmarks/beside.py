@@ -16,11 +16,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from turns import Side, alternate, run
+
+from clip_jax import CLIPConfig
 
 PEER = Path(__file__).with_name("torch_peer.py")
 MODELS = ("ViT-B/32", "ViT-B/16", "ViT-L/14", "RN50")
@@ -29,12 +32,13 @@ ON_CPU = {"JAX_PLATFORMS": "cpu"}
 SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 """Both sides hold a GPU's memory at the same time."""
 COLUMNS = ("clip_jax", "peer", "ratio", "mfu", "peer mfu", "memory", "peer memory")
+Dtype = Literal["float32", "bfloat16"]
 
 
 def main(
     doc: str,
     run_model: Callable[[str, argparse.Namespace], None],
-    take_turns: Callable[[Path, str | None], None],
+    take_turns: Callable[[Path, Dtype | None], None],
 ) -> None:
     """The program of either: rows of each model; or, as a process of these, inputs or a side."""
     arguments = parser(doc).parse_args()
@@ -89,19 +93,22 @@ def prepare(model: str, folder: Path, library: str, batch_size: int | None) -> N
         except InputError as error:
             sys.exit(f"{error}; the models are {', '.join(OPENAI)}")
     variables = jax.jit(lambda key: init_variables(CLIP(config), key))(jax.random.key(0))
-    layout = openai_layout(config)
-    np.savez(folder / "weights.npz", **write_tensors(layout, variables))
+    ours: dict[str, Any] = write_tensors(openai_layout(config), variables)
+    np.savez(folder / "weights.npz", **ours)
     about: Any = config_to_open_clip(config, own_vocabulary=False)
     if library == "transformers":
         about, _ = config_to_huggingface(config)
-        np.savez(folder / "peer.npz", **write_tensors(huggingface_layout(config), variables))
+        theirs: dict[str, Any] = write_tensors(huggingface_layout(config), variables)
+        np.savez(folder / "peer.npz", **theirs)
     mean, std = config.preprocess.mean, config.preprocess.std
     (folder / "peer.json").write_text(json.dumps({"config": about, "mean": mean, "std": std}))
     (folder / "config.pickle").write_bytes(pickle.dumps(config))
     np.savez(folder / "batches.npz", images=pixels, tokens=tokens)
 
 
-def random_batches(config: Any, batch_size: int, rng: Any) -> tuple[np.ndarray, np.ndarray]:
+def random_batches(
+    config: CLIPConfig, batch_size: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Noise; captions of 18 tokens in the median and 20 in the mean, few of them long."""
     size, context = config.image.image_size, config.text.context_length
     pixels = rng.integers(0, 256, (BATCHES, batch_size, size, size, 3), np.uint8)
@@ -113,7 +120,9 @@ def random_batches(config: Any, batch_size: int, rng: Any) -> tuple[np.ndarray, 
     return pixels, np.where(places == ends, config.text.vocab_size - 1, tokens).astype(np.int32)
 
 
-def recipe_batches(recipe: str, batch_size: int | None) -> tuple[Any, np.ndarray, np.ndarray]:
+def recipe_batches(
+    recipe: str, batch_size: int | None
+) -> tuple[CLIPConfig, np.ndarray, np.ndarray]:
     """A recipe's architecture, with the vocabulary in use, and its first batches."""
     import dataclasses
 
@@ -138,7 +147,7 @@ def recipe_batches(recipe: str, batch_size: int | None) -> tuple[Any, np.ndarray
     )
 
 
-def load_prepared(folder: Path) -> tuple[Any, Any, np.ndarray, np.ndarray]:
+def load_prepared(folder: Path) -> tuple[CLIPConfig, Any, np.ndarray, np.ndarray]:
     """What `prepare` wrote, for this project: config, variables, pixels and tokens."""
     import jax
 
@@ -150,8 +159,8 @@ def load_prepared(folder: Path) -> tuple[Any, Any, np.ndarray, np.ndarray]:
     config = pickle.loads((folder / "config.pickle").read_bytes())
     stored = np.load(folder / "weights.npz")
     tensors = {
-        name: LazyTensor(stored[name].shape, stored[name].dtype, lambda name=name: stored[name])
-        for name in stored.files
+        name: LazyTensor(array.shape, array.dtype, partial(stored.__getitem__, name))
+        for name, array in stored.items()
     }
     shapes = jax.eval_shape(lambda key: init_variables(CLIP(config), key), jax.random.key(0))
     variables = read_variables(openai_layout(config), tensors, shapes, str(folder))

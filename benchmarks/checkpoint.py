@@ -39,8 +39,8 @@ def main() -> None:
     arguments = parser.parse_args()
     config = load_recipe(arguments.recipe, TrainConfig)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        values = measure(config, Path(folder), arguments.steps, arguments.turns)
-    values = {"machine": machine(), "recipe": arguments.recipe, **values}
+        found = measure(config, Path(folder), arguments.steps, arguments.turns)
+    values = {"machine": machine(), "recipe": arguments.recipe, **found}
     print(json.dumps(values, indent=1))
     if arguments.output is not None:
         arguments.output.write_text(json.dumps(values, indent=1) + "\n")
@@ -55,7 +55,8 @@ def measure(config: TrainConfig, folder: Path, steps: int, turns: int) -> dict[s
     state = init_state(model, optimizer, mesh, config.seed)
     batch = put_batch(random_batch(config), mesh)
     run = {"config": flatten_config(config)}
-    number, seconds, alone = 0, {False: [], True: []}, []
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    number, alone = 0, []
     with contextlib.closing(Checkpoints(folder, config.checkpoint)) as checkpoints:
         for save in [True, False] + [False, True, True, False] * turns:
             started = time.perf_counter()

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from beside import (
+    Dtype,
     compare,
     load_prepared,
     main,
@@ -53,7 +54,7 @@ def check_embeddings(folder: Path, dtype: str) -> None:
         print(f"{tower} embeddings differ by at most {distance:.1e}")
 
 
-def take_turns(folder: Path, dtype: str | None) -> None:
+def take_turns(folder: Path, dtype: Dtype | None) -> None:
     """This project's side."""
     import jax
 

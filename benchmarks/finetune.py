@@ -66,7 +66,7 @@ def row(way: str, workdir: Path) -> dict[str, str | float]:
 def evaluate(workdir: Path) -> dict[str, float]:
     """All metrics of a workdir's model on the recipe's evaluation sets."""
     sets = load_recipe(str(ROOT / RECIPE), TrainConfig).evaluation
-    metrics = {}
+    metrics: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         for task, specs in {"zeroshot": sets.zeroshot, "retrieval": sets.retrieval}.items():

@@ -241,11 +241,14 @@ def write_tars(folder: Path, count: int) -> Path:
 
 def measure_scale(tokenizer: BPETokenizer, tar_pairs: int, seconds: float) -> dict[str, float]:
     """Pairs per second of few and of many tiny pictures, in turns, and the ratio of the rates."""
-    values = {}
+    values: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         few = WebDatasetPairs(str(write_tars(Path(folder) / "few", 1000)))
         many = WebDatasetPairs(str(write_tars(Path(folder) / "many", tar_pairs)))
-        pairs = {"memory": (InMemory(1000), InMemory(1_000_000)), "tars": (few, many)}
+        pairs: dict[str, tuple[PairSource, PairSource]] = {
+            "memory": (InMemory(1000), InMemory(1_000_000)),
+            "tars": (few, many),
+        }
         for name, sources in pairs.items():
             rates: dict[int, list[float]] = {0: [], 1: []}
             for turn in (0, 1, 1, 0, 0, 1):

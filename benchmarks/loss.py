@@ -96,6 +96,7 @@ def measure(form: str, pairs: int, width: int) -> dict[str, float | None]:
     inputs = jax.block_until_ready((image, text, jnp.float32(20), jnp.float32(-10)))
     compiled = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 3))).lower(*inputs).compile()
     stats = compiled.memory_analysis()
+    assert stats is not None
     result: dict[str, float | None] = {
         "temporaries": stats.temp_size_in_bytes,
         "gradients": stats.output_size_in_bytes,

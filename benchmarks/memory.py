@@ -53,7 +53,7 @@ def main() -> None:
     for _ in range(arguments.rounds):
         for run in runs.values():
             run.step()
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"lever": name, "bytes": run.bytes, "seconds": statistics.median(run.seconds)}
         for name, run in runs.items()
     ]
@@ -77,13 +77,12 @@ def variants(base: TrainConfig) -> dict[str, TrainConfig]:
     def change(
         micro_batches: int = 1, first_moment: Any = "float32", **compute: Any
     ) -> TrainConfig:
+        settings: dict[str, Any] = {"remat": "none", "unroll": False} | compute
         return dataclasses.replace(
             base,
             micro_batch=None if micro_batches == 1 else base.batch_size // micro_batches,
             optimizer=dataclasses.replace(base.optimizer, first_moment=first_moment),
-            compute=dataclasses.replace(
-                base.compute, **({"remat": "none", "unroll": False} | compute)
-            ),
+            compute=dataclasses.replace(base.compute, **settings),
         )
 
     return {

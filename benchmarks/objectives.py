@@ -148,8 +148,8 @@ def run_study(study: str, arms: dict[str, Arm], budget: Budget) -> None:
     rows = compare(curves)
     print(f"| {study} | {' | '.join(next(iter(rows.values())))} |")
     print("|---" * (1 + len(next(iter(rows.values())))) + "|")
-    for name, values in rows.items():
-        print(f"| {name} | {' | '.join(values.values())} |", flush=True)
+    for name, cells in rows.items():
+        print(f"| {name} | {' | '.join(cells.values())} |", flush=True)
     values = {
         "machine": machine(),
         "budget": {name: value for name, value in vars(budget).items() if name != "workdir"},

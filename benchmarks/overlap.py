@@ -82,7 +82,8 @@ def resize(picture: Picture, rng: np.random.Generator) -> Picture:
 
 
 def stretch(picture: Picture, rng: np.random.Generator) -> Picture:
-    return stretched(picture, rng.choice([rng.uniform(0.75, 0.9), rng.uniform(1.1, 1.3)]), 1)
+    across = float(rng.choice([rng.uniform(0.75, 0.9), rng.uniform(1.1, 1.3)]))
+    return stretched(picture, across, 1)
 
 
 def stretched(picture: Picture, across: float, down: float) -> Picture:
@@ -187,12 +188,12 @@ def change(seed: int, content: bytes) -> np.ndarray:
 
 def read_pictures(folder: Path) -> list[bytes]:
     """The different pictures of some size in the tars below a folder."""
-    contents = {}
+    contents: dict[bytes, None] = {}
     for path in sorted(folder.rglob("*.tar")):
         with tarfile.open(path) as tar:
             for member in tar:
-                if member.name.endswith(IMAGE_EXTENSIONS):
-                    content = tar.extractfile(member).read()
+                if member.name.endswith(IMAGE_EXTENSIONS) and (file := tar.extractfile(member)):
+                    content = file.read()
                     if min(PIL.Image.open(io.BytesIO(content)).size) >= SMALLEST:
                         contents[content] = None
     return list(contents)
@@ -237,8 +238,8 @@ def unit(light: np.ndarray) -> np.ndarray:
 def cut_sides(picture: Picture, cut: tuple[float, ...]) -> Picture:
     """Without shares of it at the left, top, right and bottom."""
     left, top, right, bottom = np.array(cut) * (picture.size * 2)
-    box = (left, top, picture.width - right, picture.height - bottom)
-    return picture.crop(tuple(int(edge) for edge in box))
+    right, bottom = picture.width - right, picture.height - bottom
+    return picture.crop((int(left), int(top), int(right), int(bottom)))
 
 
 def content_of(picture: Picture) -> Picture:

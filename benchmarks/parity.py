@@ -14,17 +14,19 @@ import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from clip_jax import Model, available_models
+
 HERE = Path(__file__).parent
 PEER = HERE / "parity_peer.py"
+Arrays = Mapping[str, np.ndarray]
 
 
 def main() -> None:
-    from clip_jax import available_models
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer-python", required=True, help="interpreter that has open_clip")
     parser.add_argument("--models", nargs="*", default=available_models(), help="default: all nine")
@@ -93,13 +95,13 @@ def compare(task: str, folder: Path) -> dict[str, float]:
     return figures
 
 
-def errors(name: str, model, inputs, expected) -> dict[str, float]:
+def errors(name: str, model: Model, inputs: Arrays, expected: Arrays) -> dict[str, float]:
     """The larger of the errors of image and text features."""
     features = encode(model, inputs)
     return {f"from_{name}": max(spread_error(features[kind], expected[kind]) for kind in features)}
 
 
-def cosine(model, inputs, expected) -> float:
+def cosine(model: Model, inputs: Arrays, expected: Arrays) -> float:
     """The smallest cosine between features here and there."""
     smallest = []
     for kind, features in encode(model, inputs).items():
@@ -109,7 +111,7 @@ def cosine(model, inputs, expected) -> float:
     return float(min(smallest))
 
 
-def encode(model, inputs) -> dict[str, np.ndarray]:
+def encode(model: Model, inputs: Arrays) -> dict[str, np.ndarray]:
     return {
         "image": np.asarray(model.encode_image(inputs["images"])),
         "text": np.asarray(model.encode_text(inputs["tokens"])),

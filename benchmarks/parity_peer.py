@@ -6,6 +6,7 @@ python parity_peer.py check DIRECTORY          features of what this project exp
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ import open_clip
 import torch
 from open_clip.push_to_hf_hub import save_config_for_hf
 from safetensors.torch import save_file
+
+Encode = Callable[[torch.Tensor], torch.Tensor]
 
 
 def make(name: str, directory: Path) -> None:
@@ -100,7 +103,13 @@ def check(directory: Path) -> None:
         other.save_pretrained(directory / "transformers")
 
 
-def save_features(path, encode_image, encode_text, images, tokens) -> None:
+def save_features(
+    path: Path,
+    encode_image: Encode,
+    encode_text: Encode,
+    images: torch.Tensor,
+    tokens: torch.Tensor,
+) -> None:
     with torch.no_grad():
         np.savez(path, image=encode_image(images).numpy(), text=encode_text(tokens).numpy())
 

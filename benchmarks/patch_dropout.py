@@ -16,7 +16,7 @@ from pathlib import Path
 from memory import Variant
 from turns import machine
 
-from clip_jax import Compute
+from clip_jax import Compute, ViTConfig
 from clip_jax.models.presets import OPENAI
 from clip_jax.training.config import TrainConfig
 from clip_jax.training.optimizer import OptimizerConfig
@@ -51,10 +51,10 @@ def main() -> None:
 def recipe(share: float, batch_size: int) -> TrainConfig:
     """ViT-B/16 in training, with this share of patches left out."""
     model = OPENAI["ViT-B/16"]
+    assert isinstance(model.image, ViTConfig)
+    image = dataclasses.replace(model.image, patch_dropout=share)
     return TrainConfig(
-        model=dataclasses.replace(
-            model, image=dataclasses.replace(model.image, patch_dropout=share)
-        ),
+        model=dataclasses.replace(model, image=image),
         optimizer=OptimizerConfig(warmup_steps=10),
         batch_size=batch_size,
         compute=Compute(unroll=True),

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,8 @@ def main() -> None:
     sizes = (arguments.images, arguments.width, arguments.classes)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "features.npz"
-        np.savez(file, **make_features(*sizes))
+        features: dict[str, Any] = make_features(*sizes)
+        np.savez(file, **features)
         peer = [arguments.peer_python, str(PEER), str(file), "float32"]
         ours = [sys.executable, __file__, "--turn", str(file)]
         turns = [peer, ours, ours, peer, [*peer[:3], "float64"]]

@@ -9,6 +9,7 @@ autocast for bfloat16, channels last for convolutions.
 import argparse
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ dtype = getattr(torch, arguments.dtype or ("bfloat16" if cuda else "float32"))
 compiled = cuda if arguments.peer_compile is None else arguments.peer_compile
 about = json.loads((arguments.folder / "peer.json").read_text())
 mean, std = (torch.tensor(about[name], device=device) for name in ("mean", "std"))
+Function = Callable[..., torch.Tensor]
 
 
 class OpenClip(torch.nn.Module):
@@ -97,7 +99,7 @@ def peak(_: float) -> dict:
     return {"bytes": torch.cuda.max_memory_allocated() if cuda else resident_bytes()}
 
 
-def maybe_compiled(function):
+def maybe_compiled(function: Function) -> Function:
     return torch.compile(function) if compiled else function
 
 
@@ -156,7 +158,7 @@ def embed() -> None:
         with precision():
             return model.text(texts)
 
-    def timed(encode, batches):
+    def timed(encode: Function, batches: torch.Tensor) -> Callable[[float], dict]:
         def encode_all(_: int) -> list:
             return [encode(batch) for batch in batches]
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from beside import (
+    Dtype,
     compare,
     load_prepared,
     main,
@@ -53,7 +54,7 @@ def check_losses(ours: Side, peer: Side) -> None:
     print(f"first loss {here:.6f} here, {there:.6f} there")
 
 
-def take_turns(folder: Path, dtype: str | None) -> None:
+def take_turns(folder: Path, dtype: Dtype | None) -> None:
     """This project's side."""
     import jax
 

@@ -20,6 +20,7 @@ import numpy as np
 import clip_jax
 from clip_jax.data.samples import LabelledImages
 from clip_jax.data.sources.moving_scenes import MOTIONS, held_out_moving_scenes
+from clip_jax.data.video.frames import as_video
 from clip_jax.evaluation.zeroshot import Scores, metrics_of, score_images
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +54,7 @@ def row(name: str, workdir: Path, steps: list[str]) -> dict[str, float]:
         subprocess.run([sys.executable, "train.py", RECIPE, *options], cwd=ROOT, check=True)
         seconds.write_text(json.dumps(time.perf_counter() - start))
     model = clip_jax.load(workdir)
+    assert model.config.frames is not None
     data = held_out_moving_scenes(model.config.image.image_size, model.config.frames)
     scores = score_images(model, data)
     return {
@@ -83,9 +85,10 @@ def draw(rows: dict[str, dict[str, float]], path: Path) -> None:
     for index, label in enumerate(data.labels):
         motion = next((m for m in PAIRS if data.classnames[label].endswith(f" {m}")), None)
         if motion is not None and motion not in strips:
-            strips[motion] = np.concatenate(data.images[index].frames(range), axis=1)
+            pictures = as_video(data.images[index]).frames(range)
+            strips[motion] = np.concatenate(pictures, axis=1)
     figure = Figure(figsize=(9, 6), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(1, 1.6))
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.6)).flat
     for axes, motion in zip(above.subplots(2, 2).flat, PAIRS, strict=True):
         axes.set_axis_off()
         axes.set_title(motion, size=9)

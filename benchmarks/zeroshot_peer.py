@@ -13,7 +13,9 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -25,6 +27,7 @@ from safetensors.torch import save_file
 
 BATCH, WORKERS = 64, 4  # CLIP_benchmark's defaults
 IMAGES = ("webp", "png", "jpg", "jpeg")
+ToTensor = Callable[..., torch.Tensor]
 
 
 def make(folder: Path, name: str, data: str | None = None) -> None:
@@ -49,7 +52,7 @@ def make(folder: Path, name: str, data: str | None = None) -> None:
     (folder / "name").write_text(name)
 
 
-def spread(model, transform, tokenizer, data: Path) -> None:
+def spread(model: torch.nn.Module, transform: ToTensor, tokenizer: ToTensor, data: Path) -> None:
     """Take the mean output of each tower's last norm from that norm's bias."""
     images, _ = next(iter(open_shards(data, 1, "classification", transform)))
     tokens = tokenizer(read_lines(data / "classnames.txt"))
@@ -89,7 +92,7 @@ def keep_scores(path: Path) -> None:
     """Have CLIP_benchmark write the logits and labels that it computes metrics from."""
     run_classification = zeroshot_classification.run_classification
 
-    def run_and_keep(*arguments, **options):
+    def run_and_keep(*arguments: Any, **options: Any) -> tuple[torch.Tensor, torch.Tensor]:
         logits, target = run_classification(*arguments, **options)
         np.savez(path, scores=logits.numpy(), labels=target.numpy())
         return logits, target
@@ -97,7 +100,7 @@ def keep_scores(path: Path) -> None:
     zeroshot_classification.run_classification = run_and_keep
 
 
-def open_shards(root: Path, count: int, kind: str, transform) -> webdataset.WebDataset:
+def open_shards(root: Path, count: int, kind: str, transform: ToTensor) -> webdataset.WebDataset:
     """Batches as CLIP_benchmark's build_wds_dataset gives them; its module wants more packages."""
     target = {"classification": "cls", "multilabel": "npy", "retrieval": "txt"}[kind]
     shards = [str(root / "test" / f"{number}.tar") for number in range(count)]

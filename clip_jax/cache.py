@@ -4,6 +4,7 @@ import functools
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 
 def cache_folder() -> Path:
@@ -33,6 +34,7 @@ def keep_compiled() -> None:
     """
     import jax  # processes that only read data do without
 
-    named = jax.config.jax_compilation_cache_dir is not None  # type: ignore[attr-defined]
+    config: Any = jax.config
+    named = config.jax_compilation_cache_dir is not None
     if not named and jax.process_count() == 1 and jax.devices()[0].platform != "cpu":
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))

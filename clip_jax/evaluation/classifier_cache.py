@@ -49,8 +49,8 @@ def cached(
 def fingerprint(model: Model, parameters: Any) -> bytes:
     """A hash of (some of) a model's parameters, and of what they are computed with."""
     device = mesh_of(parameters).devices.flat[0].device_kind
-    precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-    about = (model.compute.dtype, device, precision)
+    config: Any = jax.config
+    about = (model.compute.dtype, device, config.jax_default_matmul_precision)
     return hashlib.sha256(repr(about).encode() + weights_digest(model, parameters)).digest()
 
 

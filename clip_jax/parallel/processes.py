@@ -187,8 +187,8 @@ def _cluster() -> dict[str, Any] | None:
     """
     if "SLURM_STEP_NODELIST" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1:
         return {"cluster_detection_method": "slurm"}
-    platforms = jax.config.jax_platforms  # type: ignore[attr-defined]
-    if "tpu" not in (platforms or "").split(","):  # which JAX sets on a TPU's host
+    config: Any = jax.config
+    if "tpu" not in (config.jax_platforms or "").split(","):  # which JAX sets on a TPU's host
         return None
     hosts = os.environ.get("TPU_PROCESS_ADDRESSES") or os.environ.get("TPU_WORKER_HOSTNAMES")
     slices = int(os.environ.get("MEGASCALE_NUM_SLICES") or "1")

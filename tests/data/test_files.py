@@ -134,7 +134,7 @@ def test_a_bucket_s_own_errors_are_os_errors(monkeypatch):
     index = TarIndex([f"memory://failing/{name}.tar" for name in ("good", "bad")], fields)
     assert (len(index), index.problems) == (1, {"unreadable shard": 1})
     monkeypatch.setattr(system, "cat_file", fail)
-    with pytest.raises(OSError, match="bad.tar: RuntimeError: the connection was reset"):
+    with pytest.raises(OSError, match=r"bad\.tar: RuntimeError: the connection was reset"):
         read_range("memory://failing/bad.tar", 0, 3)
     for method in ("isdir", "glob", "ls", "pipe_file"):
         monkeypatch.setattr(system, method, fail)
