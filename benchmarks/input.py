@@ -15,7 +15,7 @@ scale       pairs per second of processor time, of 1,000 and 1,000,000 tiny pict
 waiting     the share of its time that a trainer waits for batches, whose steps (a sleep) take a
             quarter longer than the making of their batches
 
-The first two run alternately (A B B A), each turn in its own process. Medians, their ratio and the
+The first two run alternately (A B B A, the first four times), each turn in its own process. Medians, their ratio and the
 machine's load go to --output as JSON.
 """
 
@@ -86,7 +86,7 @@ def measure_parts(
         for name, quality in QUALITIES.items():
             with tempfile.TemporaryDirectory() as folder:
                 write_pictures(Path(folder), quality)
-                found = alternate("transform", Path(folder), arguments)
+                found = alternate("transform", Path(folder), arguments, rounds=4)
                 found |= describe_pictures(Path(folder))
             yield {f"transform/{name}/{measure}": value for measure, value in found.items()}
     if "pipeline" in arguments.parts:
@@ -142,16 +142,22 @@ def describe_pictures(folder: Path) -> dict[str, float]:
     }
 
 
-def alternate(part: str, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Rates of both sides in turns, and the ratio of their medians."""
+def alternate(
+    part: str, folder: Path, arguments: argparse.Namespace, rounds: int = 1
+) -> dict[str, Any]:
+    """Rates of both sides in turns, and the ratio of their medians; more rounds have shorter turns.
+
+    Processes that do the same differ in speed, by where in memory their arrays come to lie.
+    """
+    seconds = str(arguments.seconds / rounds)
     given = ["--shards", str(arguments.shards), "--vocabulary", str(arguments.vocabulary)]
     commands = {
-        "peer": [arguments.peer_python, str(PEER), part, str(folder), str(arguments.seconds)],
+        "peer": [arguments.peer_python, str(PEER), part, str(folder), seconds],
         "ours": [sys.executable, __file__, *given, "--turn", part, str(folder)],
     }
-    commands["ours"] += ["--seconds", str(arguments.seconds)]
+    commands["ours"] += ["--seconds", seconds]
     rates: dict[str, list[float]] = {"peer": [], "ours": []}
-    for side in TURNS:
+    for side in TURNS * rounds:
         rates[side].append(take_turn(commands[side])["rate"])
     medians = {side: statistics.median(values) for side, values in rates.items()}
     return {
