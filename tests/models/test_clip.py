@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from states import initial_variables
 from tensors import section, spread_error, variables_from
 
 from clip_jax import CLIPConfig, Compute, TextConfig, ViTConfig
@@ -131,7 +132,7 @@ def test_initialisation_is_that_of_the_released_code():
         image=ViTConfig(image_size=64, patch_size=8, width=128, layers=3, heads=2),
         text=TextConfig(width=96, layers=4, heads=2, context_length=40, vocab_size=900),
     )
-    params = init_variables(CLIP(config), jax.random.key(0))["params"]
+    params = initial_variables(config)["params"]
     image, text = params["image"], params["text"]
     image_blocks = image["transformer"]["blocks"]
     text_blocks = text["transformer"]["blocks"]
