@@ -11,12 +11,12 @@ transform   one core, generated 512 x 384 JPEGs -> random crop -> 224: pictures 
 pipeline    two cores, the shards -> batches of pixels and tokens: pairs per second beside
             webdataset with open_clip's transform and tokenizer in two DataLoader workers
 scale       pairs per second of processor time, of 1,000 and 1,000,000 tiny pictures, in memory and
-            in tars
+            in tars; and the slowest batch at the start of epoch 2, relative to that of others
 waiting     the share of its time that a trainer waits for batches, whose steps (a sleep) take a
             quarter longer than the making of their batches
 
-The first two run alternately (A B B A, the first four times), each turn in its own process. Medians, their ratio and the
-machine's load go to --output as JSON.
+The first two run alternately (A B B A, the first four times), each turn in its own process.
+Medians, their ratio and the machine's load go to --output as JSON.
 """
 
 import argparse
@@ -94,6 +94,7 @@ def measure_parts(
         yield {f"pipeline/{measure}": value for measure, value in found.items()}
     if "scale" in arguments.parts:
         yield measure_scale(tokenizer, arguments.tar_pairs, arguments.seconds)
+        yield {"scale/second_epoch": measure_second_epoch(tokenizer)}
     if "waiting" in arguments.parts:
         yield {"waiting_share": measure_waiting(arguments.shards, tokenizer, arguments.seconds)}
     yield {"load_after": os.getloadavg()}
@@ -264,6 +265,20 @@ def measure_scale(tokenizer: BPETokenizer, tar_pairs: int, seconds: float) -> di
             values |= {f"scale/{name}/{len(sources[0])}": fewer}
             values |= {f"scale/{name}/{len(sources[1])}": more, f"scale/{name}/ratio": more / fewer}
     return values
+
+
+def measure_second_epoch(tokenizer: BPETokenizer, around: int = 10) -> float:
+    """The slowest of the batches before and after epoch 2 begins, over the slowest of others."""
+    source = InMemory(1_000_000)
+    last = len(source) // BATCH
+    batches = Batches(source, tokenizer, Resize(16), BATCH, seed=0, workers=0, threads=2)
+    times = []
+    with contextlib.closing(batches.start_at(last - 200)) as ready:
+        for _ in range(400):
+            start = time.perf_counter()
+            next(ready)
+            times.append(time.perf_counter() - start)
+    return max(times[200 - around : 200 + around]) / max(times[20 : 200 - around])
 
 
 def measure_waiting(shards: Path, tokenizer: BPETokenizer, seconds: float) -> float:

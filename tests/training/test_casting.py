@@ -4,6 +4,7 @@ import dataclasses
 from collections import Counter
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -11,7 +12,7 @@ from states import first_state, keep_gradient
 
 from clip_jax import CLIPConfig, Compute, ResNetConfig, TextConfig, VideoConfig, ViTConfig
 from clip_jax.models.clip import CLIP
-from clip_jax.parallel.mesh import MeshConfig, make_mesh, put_batch
+from clip_jax.parallel.mesh import MeshConfig, make_mesh
 from clip_jax.parallel.sharding import path_name
 from clip_jax.training import embedding
 from clip_jax.training.casting import MATRICES
@@ -48,9 +49,8 @@ def conversions(jaxpr):
     """Shape -> how many arrays of it are cast to bfloat16, in this program and those inside it."""
     found = Counter()
     for equation in jaxpr.eqns:
-        if equation.primitive.name == "convert_element_type":
-            if equation.params["new_dtype"] == jax.numpy.bfloat16:
-                found[equation.invars[0].aval.shape] += 1
+        if equation.params.get("new_dtype") == jnp.bfloat16:
+            found[equation.invars[0].aval.shape] += 1
         for inner in jax.core.jaxprs_in_params(equation.params):
             found += conversions(inner)
     return found
