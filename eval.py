@@ -38,6 +38,16 @@ class Settings:
     processes: ProcessesConfig = field(default_factory=ProcessesConfig)
     """How the processes of an evaluation on several hosts meet."""
 
+    def check_outputs(self) -> None:
+        """Raise InputError if what is to be written cannot be, before anything is computed."""
+        from clip_jax.evaluation.results import check_writable
+
+        with same_errors():
+            if jax.process_index() == 0:
+                for option in ("output", "sheet", "page"):
+                    if getattr(self, option, None) is not None:
+                        check_writable(Path(getattr(self, option)))
+
     def load(self, source: str) -> "Model":
         """A model on all devices."""
         import clip_jax
@@ -390,6 +400,7 @@ def run(arguments: Sequence[str]) -> None:
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM ends an evaluation at once
     start_processes(task.processes)
     keep_compiled()
+    task.check_outputs()
     task.run()
 
 

@@ -60,6 +60,11 @@ def load(
     elif workdir.is_checkpoint(path):
         config, variables = workdir.read_checkpoint(path)
         vocabulary = path.resolve().parents[1] / workdir.TOKENIZER
+    elif path.resolve().name == "checkpoints" and workdir.is_workdir(path.resolve().parent):
+        raise InputError(
+            f"{path}: no model; give the run's workdir, or a checkpoint such as "
+            f"{path.parent / 'checkpoints' / 'STEP'}"
+        )
     else:
         opened = open_pretrained(path, activation)
         config, variables = opened.config, opened.read()

@@ -255,6 +255,14 @@ def test_a_workdir_with_another_recipe_s_checkpoint(refused, trained):
         ),
         (["zeroshot", "--data", "scenes:"], "--model"),
         (
+            ["zeroshot", "--model", "no", "--data", "no", "--output", "{}/tiny.py/r.json"],
+            "/tiny.py/r.json: cannot write there",
+        ),
+        (
+            ["zeroshot", "--model", "{}/run/checkpoints", "--data", "scenes:"],
+            "/run/checkpoints: no model; give the run's workdir, or a checkpoint such as",
+        ),
+        (
             ["zeroshot", "--model", "{}", "--data", "scenes:"],
             "no model; expected the workdir of a train.py run",
         ),
@@ -280,6 +288,10 @@ def test_a_workdir_with_another_recipe_s_checkpoint(refused, trained):
         (
             ["caption", "--model", "none", "--images", "{}/run", "--beams", "0"],
             "beams must be at least 1",
+        ),
+        (
+            ["caption", "--model", "none", "--images", "{}/run", "--top-p", "0.5"],
+            "top_p is of method nucleus, not of greedy",
         ),
         (["search", "--model", "none", "--index", "{}/none", "--unique"], "/none: no index"),
     ],

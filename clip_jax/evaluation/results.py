@@ -1,6 +1,7 @@
 """Results as files and as a table: CLIP_benchmark's JSON schema, and lines for people."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -41,6 +42,15 @@ def check_output(path: Path | None) -> None:
     """Raise InputError for the name of a result that a chart or table beside it would take."""
     if path is not None and path.suffix.lower() in (".csv", ".png"):
         raise InputError(f"--output {path}: is JSON; charts and tables beside it get .png and .csv")
+
+
+def check_writable(path: Path) -> None:
+    """Raise InputError if it can be told beforehand that nothing can be written there."""
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not os.access(there, os.W_OK):
+        raise InputError(f"{path}: cannot write there ({there} is read-only)")
+    if there != path and not there.is_dir():
+        raise InputError(f"{path}: cannot write there ({there} is not a directory)")
 
 
 def write_file(path: Path, text: str) -> None:

@@ -63,6 +63,9 @@ def check_decoding(decoding: Decoding) -> None:
         raise ValueError(f"top_p must be above 0 and at most 1, got {decoding.top_p}")
     if not decoding.temperature > 0:
         raise ValueError(f"temperature must be above 0, got {decoding.temperature}")
+    for name, method in (("beams", "beam"), ("top_p", "nucleus"), ("temperature", "nucleus")):
+        if decoding.method != method and getattr(decoding, name) != getattr(GREEDY, name):
+            raise ValueError(f"{name} is of method {method}, not of {decoding.method}")
 
 
 def generate(module: CLIP, variables: Any, images: Array, key: Array, decoding: Decoding) -> Array:

@@ -73,7 +73,7 @@ def run_caption(
     print_captions(captions)
     report_unreadable(unreadable)
     if output is not None:
-        as_csv = output.suffix == ".csv"
+        as_csv = output.suffix.lower() == ".csv"
         write_file(output, to_csv(captions) if as_csv else to_json(captions, unreadable))
     draw_files([one.file for one in captions], lambda number: [captions[number].caption], sheet)
     report(f"{sheet}: the pictures with their captions")

@@ -85,7 +85,9 @@ def run_classify(
         return
     print_labelling(labelling, top)
     if output is not None:
-        write_file(output, to_csv(labelling) if output.suffix == ".csv" else to_json(labelling))
+        write_file(
+            output, to_csv(labelling) if output.suffix.lower() == ".csv" else to_json(labelling)
+        )
     draw_labels(labelling, sheet)
     report(f"{sheet}: the pictures with their labels")
 
