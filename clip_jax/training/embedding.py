@@ -15,7 +15,6 @@ from clip_jax.losses.outputs import Captions, Outputs
 from clip_jax.models.clip import CLIP
 from clip_jax.models.config import ResNetConfig
 from clip_jax.models.vit import draw_patches
-from clip_jax.training.casting import in_place
 from clip_jax.training.lengths import by_group, in_order
 from clip_jax.training.micro_batches import in_micro_batches
 
@@ -41,7 +40,6 @@ Towers = Callable[[Any, Batch], tuple[Made, Any]]
 def make_embed(model: CLIP, mesh: Mesh, train_image: bool, micro_batch: int | None) -> Embed:
     """(variables, batch, key) -> what the objective takes, and running statistics.
 
-    variables: {"params", "copies", "batch_stats"}, the copies as cast_matrices makes them.
     batch and micro_batch: as make_train_step takes them. train_image: whether the image tower runs
     as in training. key: of the patches that are dropped. Raises ValueError for micro-batches that
     would normalise by their own statistics.
@@ -106,8 +104,6 @@ def run_captioning(
 
 def applied(model: CLIP, variables: Any) -> Callable[..., Any]:
     """The model's function; embeddings that are compared with others are of unit length."""
-    params = in_place(variables["copies"], variables["params"])
-    variables = {"params": params, "batch_stats": variables["batch_stats"]}
     return partial(model.apply, variables, normalize=model.config.embeds_text)
 
 

@@ -15,7 +15,6 @@ from clip_jax.losses.outputs import Loss
 from clip_jax.models.clip import CLIP
 from clip_jax.parallel.mesh import BATCH_AXES, batch_sharding
 from clip_jax.parallel.sharding import whole_over
-from clip_jax.training.casting import cast_matrices
 from clip_jax.training.embedding import Batch, make_embed
 from clip_jax.training.optimizer import Rates, rate_factors
 from clip_jax.training.state import TrainState, abstract_state
@@ -58,11 +57,10 @@ def make_train_step(
 
     def loss_of(params: Any, state: TrainState, batch: Batch) -> tuple[jax.Array, Any]:
         params = jax.tree.map(lambda p, f: p if f else jax.lax.stop_gradient(p), params, factors)
-        copies = cast_matrices(params, model.compute.dtype)
         # Left to itself, the partitioner keeps split parameters and gathers the batch instead.
-        params, copies = jax.lax.with_sharding_constraint((params, copies), (gathered, gathered))
+        params = jax.lax.with_sharding_constraint(params, gathered)
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        variables = {"params": params, "copies": copies, "batch_stats": state.batch_stats}
+        variables = {"params": params, "batch_stats": state.batch_stats}
         outputs, batch_stats = embed(variables, batch, key)
         with jax.named_scope("loss"):
             loss, terms = objective(outputs, params, mesh)

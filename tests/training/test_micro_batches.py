@@ -4,10 +4,11 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from states import first_state, keep_gradient
+from states import first_state
 
 from clip_jax import CLIPConfig, Compute, ResNetConfig, TextConfig, VideoConfig, ViTConfig
 from clip_jax.losses.sigmoid import sigmoid
@@ -37,6 +38,14 @@ def batch(number, config, pairs=PAIRS):
     tokens = rng.integers(1, 38, (pairs, 8), np.int32)
     tokens[np.arange(pairs), rng.integers(1, 8, pairs)] = 39
     return {"images": rng.integers(0, 256, shape, np.uint8), "tokens": tokens}
+
+
+def keep_gradient():
+    """An optimizer whose state is the last gradient and whose updates are nothing."""
+    return optax.GradientTransformation(
+        lambda params: jax.tree.map(jnp.zeros_like, params),
+        lambda gradient, state, params: (jax.tree.map(jnp.zeros_like, gradient), gradient),
+    )
 
 
 def gradient(config, mesh, pairs=None, **options):

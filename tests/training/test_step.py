@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections import Counter
 
 import jax
 import jax.numpy as jnp
@@ -206,6 +207,28 @@ def test_old_state_is_given_up_and_the_new_one_stays_in_place():
     after, _ = step(state, put_batch(batch(0), mesh))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
     assert jax.tree.map(lambda leaf: leaf.sharding, after) == before
+
+
+def casts(jaxpr):
+    """Shape -> how many arrays of it a program casts to bfloat16; a loop's body counts once."""
+    found = Counter()
+    for equation in jaxpr.eqns:
+        if equation.params.get("new_dtype") == jnp.bfloat16:
+            found[equation.invars[0].aval.shape] += 1
+        for inner in jax.core.jaxprs_in_params(equation.params):
+            found += casts(inner)
+    return found
+
+
+@pytest.mark.parametrize("unroll", [False, True])
+def test_every_matrix_is_cast_once_a_step(unroll):
+    """The backward pass has what the forward pass cast; the last block runs by itself."""
+    image = ViTConfig(16, 4, width=48, layers=3, heads=4)  # no activation has its matrices' shapes
+    model = CLIP(dataclasses.replace(CONFIG, image=image), Compute(dtype="bfloat16", unroll=unroll))
+    optimizer, mesh = make_optimizer(OPTIMIZER, STEPS), make_mesh(MeshConfig(), jax.devices()[:1])
+    step = make_train_step(model, optimizer, learning_rate_schedule(OPTIMIZER, STEPS), mesh)
+    found = casts(jax.make_jaxpr(step)(abstract_state(model, optimizer, mesh), batch(0)).jaxpr)
+    assert (found[48, 192], found[192, 48], found[48, 16]) == (2, 2, 1)
 
 
 def test_what_is_split_over_fsdp_is_gathered_and_not_the_batch():
