@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.extend.core import jaxprs_in_params
 from states import first_state
 
 from clip_jax import CLIPConfig, Compute, ResNetConfig, TextConfig, ViTConfig
@@ -215,7 +216,7 @@ def casts(jaxpr):
     for equation in jaxpr.eqns:
         if equation.params.get("new_dtype") == jnp.bfloat16:
             found[equation.invars[0].aval.shape] += 1
-        for inner in jax.core.jaxprs_in_params(equation.params):
+        for inner in jaxprs_in_params(equation.params):
             found += casts(inner)
     return found
 
