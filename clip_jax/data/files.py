@@ -246,7 +246,7 @@ def _as_os_errors(path: str) -> Iterator[None]:
     """Raise what the client of a bucket raises, which may be anything, as OSError with the path."""
     try:
         yield
-    except FileNotFoundError:
+    except (FileNotFoundError, InputError):
         raise
     except Exception as error:
         raise OSError(f"{path}: {type(error).__name__}: {error}") from error
@@ -260,14 +260,15 @@ def _describe(entry: dict[str, Any]) -> str:
 
 def _system(path: str) -> tuple[Any, str]:
     """The fsspec file system of an address, and the path in it."""
-    try:
-        import fsspec
+    with _as_os_errors(path):  # some connect at once
+        try:
+            import fsspec
 
-        return fsspec.core.url_to_fs(path)
-    except ImportError as error:
-        raise InputError(
-            f"{path}: reading it takes another package ({error}); "
-            "pip install fsspec, with gcsfs for gs:// or s3fs for s3://"
-        ) from None
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from None
+            return fsspec.core.url_to_fs(path)
+        except ImportError as error:
+            raise InputError(
+                f"{path}: reading it takes another package ({error}); "
+                "pip install fsspec, with gcsfs for gs:// or s3fs for s3://"
+            ) from None
+        except ValueError as error:
+            raise InputError(f"{path}: {error}") from None

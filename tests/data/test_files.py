@@ -143,6 +143,9 @@ def test_a_bucket_s_own_errors_are_os_errors(monkeypatch):
             find_files(bad, (".tar",))
     with pytest.raises(OSError, match="bad/a: RuntimeError: the connection was reset"):
         write_file("memory://bad/a", b"")
+    monkeypatch.setattr(fsspec.core, "url_to_fs", lambda path: fail(None, path))
+    with pytest.raises(OSError, match=r"memory://bad: RuntimeError: the connection was reset"):
+        find_files("memory://bad", (".tar",))
     monkeypatch.undo()
     fsspec.filesystem("memory").store.clear()
 
