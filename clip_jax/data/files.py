@@ -246,8 +246,10 @@ def _as_os_errors(path: str) -> Iterator[None]:
     """Raise what the client of a bucket raises, which may be anything, as OSError with the path."""
     try:
         yield
-    except (FileNotFoundError, InputError):
+    except InputError:
         raise
+    except FileNotFoundError as error:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
     except Exception as error:
         raise OSError(f"{path}: {type(error).__name__}: {error}") from error
 

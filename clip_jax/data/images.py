@@ -155,8 +155,8 @@ def crop_square(
 def decode_for_crop(image: Image, size: int, min_area: float) -> np.ndarray:
     """uint8 RGB [height, width, 3], large enough for any random crop at `size`.
 
-    A JPEG at least twice too large is decoded at a fraction of its resolution, and one half too
-    large without smoothing its colours, of which it has fewer pixels: both are cheaper.
+    A JPEG at least twice too large is decoded at a fraction of its resolution. Below that, where it
+    is half too large, its colours, of which it has fewer pixels, are enlarged without smoothing.
     """
     if isinstance(image, bytes) and simplejpeg.is_jpeg(image):
         enough = math.ceil(size / min_area**0.5)
@@ -167,7 +167,7 @@ def decode_for_crop(image: Image, size: int, min_area: float) -> np.ndarray:
                 return simplejpeg.decode_jpeg(
                     image,
                     "RGB",
-                    fastupsample=min(height, width) >= 1.5 * enough,
+                    fastupsample=1.5 <= min(height, width) / enough < 2,
                     min_height=enough,
                     min_width=enough,
                     min_factor=2,

@@ -43,7 +43,7 @@ class FolderImages:
         try:
             return read_file(self.path(index))
         except OSError as error:  # one broken link of many pictures is no reason to stop
-            logger.warning("picture %d cannot be opened (%s)", index, error.strerror)
+            logger.warning("picture %d cannot be opened (%s)", index, error.strerror or error)
             return b""
 
     def path(self, index: int) -> str:
