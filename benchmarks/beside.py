@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from picture import draw_ratios
 from turns import Side, alternate, run
 
 from clip_jax import CLIPConfig
@@ -314,26 +315,9 @@ def write(rows: Sequence[dict[str, Any]], ours: Side, peer: Side, output: Path |
     kept = [row for row in known if (row["model"], row["task"]) not in names]
     rows = kept + [about | row for row in rows]
     output.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
-    draw(rows, output.with_suffix(".png"))
-
-
-def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Bars of the ratios; without matplotlib, as on a bare image, there is no picture."""
-    try:
-        import matplotlib
-    except ImportError:
-        print("no picture: matplotlib is not installed")
-        return
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 1 + 0.35 * len(rows)))
-    names = [title(row) for row in rows]
-    bars = axes.barh(names, [row["ratio"] for row in rows])
-    axes.bar_label(bars, [f" {row['clip_jax']:,.0f}/s : {row['peer']:,.0f}/s" for row in rows])
-    axes.axvline(1, color="black", lw=1)
-    axes.invert_yaxis()
-    axes.margins(x=0.35)
-    axes.set(xlabel=f"samples a second, times those of {rows[-1]['peer name']}")
-    figure.savefig(path, dpi=100, bbox_inches="tight")
-    pyplot.close(figure)
+    bars = [
+        (title(row), row["ratio"], f"{row['clip_jax']:,.0f}/s : {row['peer']:,.0f}/s")
+        for row in rows
+    ]
+    meaning = f"samples a second, times those of {rows[-1]['peer name']}"
+    draw_ratios(bars, meaning, output.with_suffix(".png"))

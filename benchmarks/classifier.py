@@ -21,6 +21,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from picture import draw_ratios
 from turns import run, take_turn
 from zeroshot import PEER, VOCABULARY
 
@@ -63,6 +64,11 @@ def main() -> None:
     print(json.dumps(values, indent=1))
     if arguments.output:
         arguments.output.write_text(json.dumps(values, indent=1) + "\n")
+        told = f"{here / len(names):.3f} s : {there / peer_count:.3f} s a class"
+        bar = (f"{arguments.model}, {len(templates)} prompts", values["speedup_a_class"], told)
+        draw_ratios(
+            [bar], "classes a second, times open_clip's", arguments.output.with_suffix(".png")
+        )
 
 
 def read(path: str) -> list[str]:

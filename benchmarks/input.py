@@ -16,7 +16,7 @@ waiting     the share of its time that a trainer waits for batches, whose steps 
             quarter longer than the making of their batches
 
 The first two run alternately (A B B A, the first four times), each turn in its own process.
-Medians, their ratio and the machine's load go to --output as JSON.
+Medians, their ratio and the machine's load go to --output as JSON, and the ratios beside it as PNG.
 """
 
 import argparse
@@ -35,6 +35,7 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
+from picture import draw_ratios
 from turns import machine, take_turn
 
 from clip_jax.data.images import Resize, decode_for_crop, random_crop
@@ -76,6 +77,17 @@ def main() -> None:
         values |= found
         if arguments.output is not None:
             arguments.output.write_text(json.dumps(values, indent=1) + "\n")
+            draw(values, arguments.output.with_suffix(".png"))
+
+
+def draw(values: dict[str, Any], path: Path) -> None:
+    """The ratios to open_clip that are known so far."""
+    bars = []
+    for name in (name.removesuffix("/open_clip") for name in values if name.endswith("/open_clip")):
+        ours, theirs = values[f"{name}/clip_jax"], values[f"{name}/open_clip"]
+        bars.append((name, values[f"{name}/ratio"], f"{ours:,.0f}/s : {theirs:,.0f}/s"))
+    if bars:
+        draw_ratios(bars, "pairs a second, times those of open_clip", path)
 
 
 def measure_parts(

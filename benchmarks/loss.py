@@ -6,7 +6,8 @@ Every line is measured in a process of its own, on one device, float32. Temporar
 compiler's own account; the process's peak is how much its resident memory grew over the inputs,
 which contains the gradients (not on accelerators). A form that would not fit this machine's memory
 is compiled but not run; 131,072 pairs take two CPU cores ten minutes a form. PATH is the Python of
-an environment with open_clip, whose loss is then timed too. Writes all of it to --output as JSON.
+an environment with open_clip, whose loss is then timed too. Writes all of it to --output as JSON,
+and a chart beside it.
 """
 
 import argparse
@@ -15,7 +16,9 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+from picture import draw_growth
 from turns import machine, take_turn
 
 PEER = Path(__file__).with_name("loss_peer.py")
@@ -53,6 +56,21 @@ def main() -> None:
     if arguments.output is not None:
         values = {"machine": machine(), "width": arguments.width, "rows": rows}
         arguments.output.write_text(json.dumps(values, indent=1) + "\n")
+        draw(rows, arguments.output.with_suffix(".png"))
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Temporaries and time of each form over the pairs."""
+    panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for title, name, unit in (
+        ("temporaries, MiB", "temporaries", 2**20),
+        ("seconds", "seconds", 1),
+    ):
+        curves = panels.setdefault(title, {})
+        for row in rows:
+            if row.get(name) is not None:
+                curves.setdefault(row["form"], []).append((row["pairs"], row[name] / unit))
+    draw_growth(panels, "pairs", path)
 
 
 def print_row(row: dict) -> None:
@@ -84,14 +102,14 @@ def measure(form: str, pairs: int, width: int) -> dict[str, float | None]:
         return losses.sigmoid_loss_reference(image, text, scale, bias)
 
     @jax.jit
-    def draw(key: jax.Array) -> jax.Array:
+    def embeddings(key: jax.Array) -> jax.Array:
         rows = jax.random.normal(key, (pairs, width))
         return rows / jnp.linalg.norm(rows, axis=1, keepdims=True)
 
     # Pairs that fit each other a little, as early in training.
-    image = draw(jax.random.key(0))
+    image = embeddings(jax.random.key(0))
     text = jax.jit(lambda image, noise: (image + 3 * noise) / 10**0.5)(
-        image, draw(jax.random.key(1))
+        image, embeddings(jax.random.key(1))
     )
     inputs = jax.block_until_ready((image, text, jnp.float32(20), jnp.float32(-10)))
     compiled = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 3))).lower(*inputs).compile()

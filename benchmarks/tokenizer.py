@@ -7,7 +7,7 @@ with open_clip, whose vocabulary both sides read. They run alternately (A B B A)
 process; that both give the same ids is checked first, with --hostile N also for N random strings
 of mojibake, entities, emoji and the like, and for every character there is (minutes). Prints
 captions per second of processor time and their ratio, with caches filled and over the first pass,
-and writes them to --output as JSON.
+and writes them to --output as JSON, with a chart beside it.
 """
 
 # ruff: noqa: RUF001 - the look-alikes below are meant
@@ -23,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from picture import draw_ratios
 from turns import take_turn
 
 PEER = Path(__file__).with_name("tokenizer_peer.py")
@@ -181,6 +182,7 @@ def check_ids(files: Path, hostile: int) -> None:
 def report(results: list[dict[str, float]], captions: str, output: Path | None) -> None:
     """Print and write medians over the turns."""
     values: dict[str, str | float] = {"captions": captions}
+    bars = []
     for measure in ("captions_per_second", "first_pass"):
         sides = {}
         for side, name in (("peer", "open_clip"), ("ours", "clip_jax")):
@@ -192,8 +194,12 @@ def report(results: list[dict[str, float]], captions: str, output: Path | None) 
         print(f"ratio           {ratio:9.2f}")
         values |= {f"{measure}/{name}": rate for name, rate in sides.items()}
         values[f"{measure}/ratio"] = ratio
+        told = f"{sides['clip_jax']:,.0f}/s : {sides['open_clip']:,.0f}/s"
+        bars.append((measure.replace("_", " "), ratio, told))
     if output is not None:
         output.write_text(json.dumps(values, indent=1) + "\n")
+        meaning = "captions a second, times those of open_clip"
+        draw_ratios(bars, meaning, output.with_suffix(".png"))
 
 
 if __name__ == "__main__":
