@@ -202,19 +202,23 @@ def test_captions_in_groups_by_length_change_no_loss(tmp_path, monkeypatch):
 
 
 def pairs_with_bad_samples(folder, every):
-    """A table of 200 pairs of which one in so many cannot be used, for ten reasons in turn."""
-    folder.mkdir(exist_ok=True)
-    rows = [("filepath", "title")]
+    """200 pairs of which one in so many cannot be used, for ten reasons in turn.
+
+    In a shard, but for those that cannot be read: of these a table names files that are not there.
+    """
+    members, rows = [], [("filepath", "title")]
     for number in range(200):
         image, caption = encode(solid(number, (16, 16))), f"number {number}"
         if number % every == 0:
             _, wrong = WRONG[number // every % 10]
             image, caption = (image, wrong) if isinstance(wrong, str) else (wrong, caption)
-        if isinstance(image, bytes):  # for the one that cannot be read, there is no file
-            (folder / f"{number}.png").write_bytes(image)
-        rows.append((f"{number}.png", caption.replace("\n", " ")))
-    (folder / "pairs.csv").write_text("".join("\t".join(row) + "\n" for row in rows))
-    return f"csv:{folder / 'pairs.csv'}"
+        if isinstance(image, OSError):
+            rows.append((f"{number}.png", caption))
+        else:
+            members += [(f"{number:03}.png", image), (f"{number:03}.txt", caption.encode())]
+    shard, table = write_tar(folder / "pairs.tar", members), folder / "pairs.csv"
+    table.write_text("".join("\t".join(row) + "\n" for row in rows))
+    return f"wds:{shard}", f"csv:{table}"
 
 
 def bad_lines(workdir):
