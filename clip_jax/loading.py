@@ -62,8 +62,7 @@ def load(
         vocabulary = path.resolve().parents[1] / workdir.TOKENIZER
     elif path.resolve().name == "checkpoints" and workdir.is_workdir(path.resolve().parent):
         raise InputError(
-            f"{path}: no model; give the run's workdir, or a checkpoint such as "
-            f"{path.parent / 'checkpoints' / 'STEP'}"
+            f"{path}: no model; give the run's workdir, or a checkpoint such as {path / 'STEP'}"
         )
     else:
         opened = open_pretrained(path, activation)

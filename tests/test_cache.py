@@ -1,12 +1,14 @@
 """Whose compiled programs are kept, and where."""
 
 import pathlib
+import subprocess
+import sys
 import types
 
 import jax
 import pytest
 
-from clip_jax.cache import cache_folder, keep_compiled
+from clip_jax.cache import keep_compiled
 
 FOLDER = "jax_compilation_cache_dir"
 
@@ -43,11 +45,20 @@ def test_nothing_is_kept_on_cpus_or_of_several_processes(folder):
     assert folder("tpu", processes=4) is None
 
 
-def test_who_has_no_home_has_a_cache_until_the_end(monkeypatch):
-    def homeless():
-        raise RuntimeError("Could not determine home directory.")
+HOMELESS = """
+import pathlib
+def homeless():
+    raise RuntimeError("Could not determine home directory.")
+pathlib.Path.home = homeless
+from clip_jax.cache import cache_folder
+assert cache_folder() == cache_folder() and cache_folder().parent.is_dir()
+print(cache_folder().parent)
+"""
 
+
+def test_who_has_no_home_has_a_cache_until_the_end(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(pathlib.Path, "home", homeless)
-    assert cache_folder() == cache_folder()
-    assert cache_folder().parent.is_dir()
+    done = subprocess.run([sys.executable, "-c", HOMELESS], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "clip_jax-" in done.stdout
+    assert not pathlib.Path(done.stdout.strip()).exists()

@@ -46,11 +46,12 @@ def check_output(path: Path | None) -> None:
 
 def check_writable(path: Path) -> None:
     """Raise InputError if it can be told beforehand that nothing can be written there."""
-    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    folders = path.absolute().parents
+    there = path if path.is_dir() else next(folder for folder in folders if folder.exists())
+    if not there.is_dir():
+        raise InputError(f"{path}: cannot write there ({there} is not a directory)")
     if not os.access(there, os.W_OK):
         raise InputError(f"{path}: cannot write there ({there} is read-only)")
-    if there != path and not there.is_dir():
-        raise InputError(f"{path}: cannot write there ({there} is not a directory)")
 
 
 def write_file(path: Path, text: str) -> None:
